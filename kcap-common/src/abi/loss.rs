@@ -1,0 +1,28 @@
+//! Counters for every place of ours that can drop something, one per CPU, summed by userspace.
+//! What the kernel skips on its own (`recursion_misses`) is read from the programs instead.
+
+/// Checks whose tally could not be handed over: the ring buffer was full when a full table bucket
+/// had to make room. Counted in checks, not in records.
+pub const CHECKS: u32 = 0;
+/// Evidence samples (stacks) dropped by a full ring buffer.
+pub const EVIDENCE: u32 = 1;
+/// Fork, exec and exit records dropped by a full ring buffer.
+pub const EXECS: u32 = 2;
+/// Outcome counts dropped by a full ring buffer: failures that now read as success. Counted in
+/// checks.
+pub const OUTCOMES: u32 = 3;
+/// Processes that could not be followed because their id is beyond the scope table.
+pub const SCOPE: u32 = 4;
+/// Checks, kept and counted, whose outcome slot was taken or full: their outcome is unknown.
+/// Not a loss; told so that its cause is known.
+pub const SLOTS: u32 = 5;
+/// Checks seen on this host, in scope or not, while tracing (only when asked for).
+pub const HOST: u32 = 6;
+/// Checks whose recomputed result differs from the kernel's (only when asked for).
+pub const DISAGREE: u32 = 7;
+/// Checks whose result was recomputed and compared (only when asked for).
+pub const COMPARED: u32 = 8;
+/// Needs decided without a check that could not be recorded.
+pub const UNASKED: u32 = 9;
+/// How many counters there are.
+pub const COUNT: u32 = 10;

@@ -1,0 +1,156 @@
+//! A process in scope executed a program: `sched:sched_process_exec`, after the new credentials are
+//! in force and before the program's first instruction.
+
+use aya_ebpf::{
+    helpers::generated::{
+        bpf_ktime_get_ns, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_strncmp,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use kcap_common::abi::{
+    loss,
+    record::{ARGV_LEN, Argv, Exec, PATH_LEN, exec_flag, kind},
+    settings::{MATCH_LEN, MATCHES},
+};
+
+use crate::{
+    globals::{self, SETTINGS, field, setting},
+    mem::{Mem, Ptr, Typed},
+    scope, tally,
+};
+
+/// Giver of generations, see [`scope::generation`].
+const GIVER: u32 = 2;
+
+/// `(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`. The generation changes here;
+/// a thread that executes has taken over its leader's ids by now.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
+    let task: Ptr = ctx.arg(0);
+    let bprm: Ptr = ctx.arg(2);
+    let tgid = Typed::u32(task, field!(task_tgid));
+    let before = scope::of(tgid);
+    if before == 0 {
+        return 0;
+    }
+    let program = scope::generation(GIVER);
+    let Some(mut entry) = tally::RING.reserve::<Exec>(0) else {
+        globals::count(loss::EXECS, 1);
+        scope::set(tgid, program);
+        return 0;
+    };
+    let e = entry.as_mut_ptr();
+    let cred = Typed::ptr(task, field!(task_cred));
+    let ns = Typed::ptr(cred, field!(cred_user_ns));
+    let inode = Typed::ptr(Typed::ptr(bprm, field!(bprm_file)), field!(file_inode));
+    let mut flags = 0;
+    // SAFETY: `e` is the reserved record; its texts are written up to their NUL. The helpers check
+    // their sources and write no more than the sizes given.
+    unsafe {
+        (*e).kind = kind::EXEC;
+        (*e).program = program;
+        (*e).previous = scope::program(before);
+        (*e).tgid = tgid;
+        (*e).time = bpf_ktime_get_ns();
+        (*e).inode = Typed::u64(inode, field!(inode_ino));
+        (*e).cgroup = scope::id(scope::cgroup(task));
+        (*e).caps = [
+            Typed::u64(cred, field!(cred_inheritable)),
+            Typed::u64(cred, field!(cred_permitted)),
+            Typed::u64(cred, field!(cred_effective)),
+            Typed::u64(cred, field!(cred_bset)),
+            Typed::u64(cred, field!(cred_ambient)),
+        ];
+        (*e).dev = Typed::u32(Typed::ptr(inode, field!(inode_sb)), field!(sb_dev));
+        (*e).euid = Typed::u32(cred, field!(cred_euid));
+        (*e).user_ns = Typed::u32(ns, field!(ns_inum));
+        let mnt = Typed::ptr(Typed::ptr(task, field!(task_nsproxy)), field!(nsproxy_mnt));
+        (*e).mnt_ns = Typed::u32(mnt, field!(mnt_inum));
+        (*e).ns_level = Typed::u32(ns, field!(ns_level));
+        (*e).interp[0] = 0;
+        let filename = Typed::ptr(bprm, field!(bprm_filename));
+        let interp = Typed::ptr(bprm, field!(bprm_interp));
+        let n = bpf_probe_read_kernel_str(
+            (&raw mut (*e).path).cast(),
+            PATH_LEN as u32,
+            filename.cast(),
+        );
+        if n >= PATH_LEN as i64 {
+            flags |= exec_flag::PATH_CUT;
+        }
+        if interp != filename {
+            bpf_probe_read_kernel_str((&raw mut (*e).interp).cast(), 64, interp.cast());
+        }
+        if Typed::u32(task, field!(task_seccomp_mode)) == 2 {
+            flags |= exec_flag::SECCOMP;
+        }
+        if setting!(argv) != 0 {
+            flags |= exec_flag::ARGV;
+        }
+        let executor = is_executor((&raw const (*e).path).cast());
+        if executor {
+            flags |= exec_flag::EXECUTOR;
+        }
+        (*e).flags = flags;
+        scope::set(tgid, program | if executor { scope::SLICED } else { 0 });
+    }
+    // Userspace is woken: it reads the file's capabilities while the file is there.
+    entry.submit(0);
+    if setting!(argv) != 0 {
+        argv(task, program);
+    }
+    0
+}
+
+/// Whether a path, in memory of `PATH_LEN` bytes, is one of the executor's.
+#[inline(always)]
+fn is_executor(path: *const u8) -> bool {
+    let mut i = 0;
+    while i < MATCHES {
+        if (i as u32) < setting!(matches) {
+            // SAFETY: both are MATCH_LEN readable bytes, the second NUL-terminated and read-only.
+            let r = unsafe {
+                bpf_strncmp(
+                    path.cast(),
+                    MATCH_LEN as u32,
+                    (&raw const SETTINGS.paths[i]).cast(),
+                )
+            };
+            if r == 0 {
+                return true;
+            }
+        }
+        i += 1;
+    }
+    false
+}
+
+/// Sends the argument vector.
+#[inline(always)]
+fn argv(task: Ptr, program: u32) {
+    let mm = Typed::ptr(task, field!(task_mm));
+    let start = Typed::u64(mm, field!(mm_arg_start));
+    let end = Typed::u64(mm, field!(mm_arg_end));
+    let full = end.wrapping_sub(start) as u32;
+    let Some(mut entry) = tally::RING.reserve::<Argv>(0) else {
+        globals::count(loss::EVIDENCE, 1);
+        return;
+    };
+    let a = entry.as_mut_ptr();
+    let len = if full > ARGV_LEN as u32 {
+        ARGV_LEN as u32
+    } else {
+        full
+    };
+    // SAFETY: the reserved record; the helper zeroes the destination where it fails, and what is
+    // beyond `len` was zeroed before.
+    unsafe {
+        (*a).kind = kind::ARGV;
+        (*a).program = program;
+        (*a).full = full;
+        let r = bpf_probe_read_user((&raw mut (*a).bytes).cast(), len, start as *const _);
+        (*a).len = if r == 0 { len } else { 0 };
+    }
+    entry.submit(tally::wakeup());
+}

@@ -1,0 +1,10 @@
+//! One file a hook.
+
+mod attach;
+mod cap_capable;
+mod check;
+mod exec;
+mod exit;
+mod inlined;
+mod newtask;
+mod sys_exit;

@@ -1,0 +1,286 @@
+//! The end of a system call: `raw_syscalls:sys_exit`. Settles the checks that were made in it, and
+//! recognises needs that the kernel decided without asking.
+//!
+//! Runs for every system call of the host while attached, so what most of them meet is: one slot
+//! that is not theirs, and a few comparisons.
+
+use aya_ebpf::{
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel,
+        bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use kcap_common::{
+    abi::{
+        key::{Key, NO_CAP, abi, flag, site, unasked},
+        loss,
+        record::{DETAIL_LEN, OPEN, Slot, Unasked, kind},
+    },
+    decide::{
+        outcome,
+        unasked::{self as needs, End},
+    },
+};
+
+use super::check;
+use crate::{
+    globals::{self, field, setting},
+    mem::{Mem, Ptr, Typed},
+    scope, slots, syscall,
+    tally::{self, OUTCOMES},
+};
+
+const EPERM: i64 = -1;
+const ENOSYS: i64 = -38;
+const CAP_SYS_ADMIN: u8 = 21;
+
+/// `(struct pt_regs *regs, long ret)`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn kcap_sys_exit(ctx: BtfTracePointContext) -> i32 {
+    let regs: Ptr = ctx.arg(0);
+    let ret: i64 = ctx.arg(1);
+    let owner = slots::owner(regs);
+    let Some(slot) = slots::of(owner) else {
+        return 0;
+    };
+    // SAFETY: a map value; see `slots` for who touches what.
+    let slot = unsafe { &mut *slot };
+    // SAFETY: a plain load.
+    let checked = unsafe { (&raw const slot.owner).read_volatile() } == owner;
+    let nr = Typed::u64(regs, field!(regs_nr));
+    if checked {
+        settle(slot, regs, nr, ret);
+    }
+    // Of these only some tell of a need: see decide::unasked.
+    if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 {
+        tell(regs, nr, ret, checked);
+    }
+    0
+}
+
+/// Counts the failures of what was open, and frees the slot.
+#[inline(always)]
+fn settle(slot: &mut Slot, regs: Ptr, nr: u64, ret: i64) {
+    let class = outcome::class(ret);
+    let used = slot.used;
+    if class != 0 {
+        let mut i = 0;
+        while i < OPEN {
+            if i as u32 >= used {
+                break;
+            }
+            failed(&slot.open[i].key, class, slot.open[i].count);
+            i += 1;
+        }
+    }
+    // write, pwrite64, writev, pwritev of a user namespace's map ask for SYS_ADMIN first.
+    if matches!(nr, 1 | 18 | 20 | 296)
+        && used > 0
+        && Key::from_words(slot.open[0].key).cap == CAP_SYS_ADMIN
+    {
+        idmap(regs, nr, ret);
+    }
+    slots::release(slot);
+}
+
+#[inline(never)]
+fn failed(key: &[u64; 3], class: u8, n: u64) -> u64 {
+    let key = [key[0], key[1], key[2] | (u64::from(class) << 24)];
+    let index = tally::hash(&key) & setting!(outcome_mask);
+    tally::add(&OUTCOMES, index, &key, n, loss::OUTCOMES)
+}
+
+/// The slow path of calls that may tell of a need.
+#[inline(never)]
+fn tell(regs: Ptr, nr: u64, ret: i64, checked: bool) -> u64 {
+    // SAFETY: no arguments; never null.
+    let task = unsafe { bpf_get_current_task_btf() } as Ptr;
+    let entry = scope::of(Typed::u32(task, field!(task_tgid)));
+    if entry == 0 || Typed::u32(task, field!(task_status)) & 2 != 0 {
+        return 0;
+    }
+    let a0 = Typed::u64(regs, field!(regs_a0));
+    let a1 = Typed::u64(regs, field!(regs_a1));
+    let filtered = Typed::u32(task, field!(task_seccomp_mode)) == 2;
+    let gated = filtered && !checked && syscall::gated(nr);
+    let what = needs::at_exit(End {
+        nr,
+        a0,
+        a1,
+        ret,
+        gated,
+    });
+    if what == 0 {
+        return 0;
+    }
+    let (class, lacking) = match what {
+        unasked::CAPSET => {
+            let above = syscall::capset_above(task, a1);
+            if above == 0 {
+                // Refused for another reason: the check of SETPCAP tells.
+                return 0;
+            }
+            (above as u32, above)
+        }
+        unasked::AMBIENT => {
+            let cap = Typed::u64(regs, field!(regs_a2));
+            (cap as u32, 1u64 << (cap & 63))
+        }
+        _ => (0, 0),
+    };
+    write(
+        task,
+        entry,
+        regs,
+        &Told {
+            what,
+            class,
+            lacking,
+            ret,
+            nr,
+        },
+    );
+    0
+}
+
+/// A write to an id map: whatever came of it, userspace reads what was asked for.
+#[inline(never)]
+fn idmap(regs: Ptr, nr: u64, ret: i64) -> u64 {
+    // SAFETY: no arguments; never null.
+    let task = unsafe { bpf_get_current_task_btf() } as Ptr;
+    let entry = scope::of(Typed::u32(task, field!(task_tgid)));
+    if entry == 0 {
+        return 0;
+    }
+    let fd = Typed::u64(regs, field!(regs_a0)) as u32;
+    let files = Typed::ptr(task, field!(task_files));
+    let fdt = Typed::ptr(files, field!(files_fdt));
+    if fd >= Typed::u32(fdt, field!(fdt_max)) {
+        return 0;
+    }
+    let mut name = [0u8; 8];
+    let array = Typed::u64(fdt, field!(fdt_fd));
+    // SAFETY: the helper checks each source; the destinations are ours.
+    unsafe {
+        let mut file = 0u64;
+        bpf_probe_read_kernel(
+            (&raw mut file).cast(),
+            8,
+            (array + 8 * u64::from(fd)) as *const _,
+        );
+        let mut dentry = 0u64;
+        bpf_probe_read_kernel(
+            (&raw mut dentry).cast(),
+            8,
+            (file + field!(file_dentry) as u64) as *const _,
+        );
+        let mut text = 0u64;
+        bpf_probe_read_kernel(
+            (&raw mut text).cast(),
+            8,
+            (dentry + field!(dentry_name) as u64) as *const _,
+        );
+        bpf_probe_read_kernel_str((&raw mut name).cast(), 8, text as *const _);
+    }
+    let class = needs::idmap(&name);
+    if class != 0 {
+        write(
+            task,
+            entry,
+            regs,
+            &Told {
+                what: unasked::IDMAP,
+                class,
+                lacking: 0,
+                ret,
+                nr,
+            },
+        );
+    }
+    0
+}
+
+/// What was recognised.
+struct Told {
+    what: u8,
+    class: u32,
+    lacking: u64,
+    ret: i64,
+    nr: u64,
+}
+
+/// Counts it, and sends what explains it.
+#[inline(never)]
+fn write(task: Ptr, entry: u32, regs: Ptr, told: &Told) -> u64 {
+    let cred = Typed::ptr(task, field!(task_cred));
+    let level = Typed::u32(Typed::ptr(cred, field!(cred_user_ns)), field!(ns_level)) as u8;
+    let filtered = Typed::u32(task, field!(task_seccomp_mode)) == 2;
+    let slice = if entry & scope::SLICED != 0 {
+        check::slice()
+    } else {
+        0
+    };
+    let key = Key {
+        program: scope::program(entry),
+        slice,
+        class: told.class,
+        syscall: (told.nr & 0x3fff) as u16,
+        abi: abi::NATIVE,
+        cap: NO_CAP,
+        result: outcome::class(told.ret),
+        flags: if filtered { flag::SECCOMP } else { 0 },
+        creds: 0,
+        outcome: 0,
+        target_level: level,
+        creds_level: level,
+        site: site::EXIT,
+        unasked: told.what,
+    };
+    let words = key.words();
+    let index = tally::hash(&words) & setting!(outcome_mask);
+    let n = tally::add(&OUTCOMES, index, &words, 1, loss::UNASKED);
+    // A program that probes its own sets does so in a loop; the first of a key says it all.
+    if told.what == unasked::READS_OWN && n != 1 {
+        return 0;
+    }
+    let Some(mut record) = tally::RING.reserve::<Unasked>(0) else {
+        globals::count(loss::UNASKED, 1);
+        return 0;
+    };
+    let u = record.as_mut_ptr();
+    // SAFETY: the reserved record; `len` says how much of `detail` is written. The helpers check
+    // their sources and write at most the sizes given.
+    unsafe {
+        (*u).kind = kind::UNASKED;
+        (*u).key = key;
+        (*u).time = bpf_ktime_get_ns();
+        let args = syscall::args(regs);
+        (*u).args = args;
+        (*u).lacking = told.lacking;
+        (*u).bounding = Typed::u64(cred, field!(cred_bset));
+        (*u).tid = Typed::u32(task, field!(task_pid));
+        (*u).tgid = Typed::u32(task, field!(task_tgid));
+        let detail = (&raw mut (*u).detail).cast();
+        let len = match told.what {
+            unasked::EXEC => {
+                let path = if told.nr == 59 { args[0] } else { args[1] };
+                bpf_probe_read_user_str(detail, DETAIL_LEN as u32, path as *const _)
+            }
+            unasked::IDMAP if told.nr == 1 || told.nr == 18 => {
+                let len = if args[2] > 128 { 128 } else { args[2] as u32 };
+                if bpf_probe_read_user(detail, len, args[1] as *const _) == 0 {
+                    i64::from(len)
+                } else {
+                    0
+                }
+            }
+            _ => 0,
+        };
+        (*u).len = if len > 0 { len as u32 } else { 0 };
+    }
+    // Userspace is woken: it reads a refused file's capabilities while the file is there.
+    record.submit(0);
+    0
+}

@@ -1,0 +1,107 @@
+//! The command line: one file a subcommand, none with logic that a stage could own.
+
+pub mod doctor;
+pub mod report;
+#[cfg(feature = "trace")]
+pub mod run;
+
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+
+/// Exit codes other than the traced command's own.
+pub mod exit {
+    /// The answer is no.
+    pub const NO: u8 = 1;
+    /// Bad usage, input or environment.
+    pub const USAGE: u8 = 2;
+    /// The result is incomplete.
+    pub const INCOMPLETE: u8 = 3;
+    /// `kcap run` itself failed.
+    pub const RUN_FAILED: u8 = 125;
+}
+
+/// Finds the Linux capabilities that a container image build needs, with evidence
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace a command, and say which capabilities it needs
+    #[cfg(feature = "trace")]
+    Run(Box<run::Args>),
+    /// Render a saved capture or report
+    Report(report::Args),
+    /// Say what this host can trace, and what to do where it cannot
+    Doctor(doctor::Args),
+}
+
+impl Cli {
+    /// Does what was asked; gives the exit code. Errors go to standard error, one line each.
+    pub fn run(self) -> u8 {
+        let out = &mut io::stdout().lock();
+        let result = match self.command {
+            #[cfg(feature = "trace")]
+            Command::Run(args) => return run::run(&args, out),
+            Command::Report(args) => report::run(&args, out),
+            Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
+        };
+        let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));
+        match result {
+            Ok(code) => code,
+            Err(e) if is_broken_pipe(&e) => 0,
+            Err(e) => {
+                complain(&e);
+                exit::USAGE
+            }
+        }
+    }
+}
+
+#[cfg(feature = "trace")]
+fn hook_probes() -> Vec<doctor::HookProbe> {
+    crate::record::probe_hooks()
+        .into_iter()
+        .map(|(name, result)| doctor::HookProbe {
+            name: name.into(),
+            result,
+        })
+        .collect()
+}
+
+#[cfg(not(feature = "trace"))]
+fn hook_probes() -> Vec<doctor::HookProbe> {
+    vec![]
+}
+
+/// A reader that went away is no error.
+fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|io| io.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Says what went wrong, on one line, whatever is in it.
+pub fn complain(e: &anyhow::Error) {
+    say(&format!("{e:#}"));
+}
+
+/// One line to standard error. Nothing can be done where that is closed.
+pub fn say(text: &str) {
+    let line: String = text
+        .chars()
+        .map(|c| if c == '\n' { ' ' } else { c })
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect();
+    let _ = writeln!(io::stderr(), "kcap: {line}");
+}

@@ -1,0 +1,202 @@
+//! `kcap report`: renders a capture or a report. Needs no root and no kernel.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::render::{self, Format, Style};
+use crate::report::Report;
+use crate::{capture, interpret, report};
+
+/// The first bytes of a gzip file.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Largest report read, in bytes.
+const REPORT_LIMIT: u64 = 256 << 20;
+/// Exit code of success.
+const OK: u8 = 0;
+/// Exit code where the result is incomplete.
+const INCOMPLETE: u8 = 3;
+
+/// Arguments of `kcap report`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// A capture or a report; - is standard input
+    #[arg(value_name = "CAPTURE|REPORT")]
+    pub file: PathBuf,
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// When to use colours
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Color {
+    /// The style for standard output.
+    pub fn style(self) -> Style {
+        let color = match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                    && io::stdout().is_terminal()
+            }
+        };
+        Style { color }
+    }
+}
+
+/// Renders the file to `out`; returns the exit code: 0, or 3 where the report is incomplete.
+///
+/// # Errors
+/// Where the file cannot be read or is neither, or `out` cannot be written: exit code 2. A closed
+/// pipe is no error.
+pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
+    let report = load(&args.file)?;
+    let written = render::write(&report, args.format, args.color.style(), out);
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the report")
+        }
+        _ => Ok(if report.complete { OK } else { INCOMPLETE }),
+    }
+}
+
+/// Reads a report, or interprets a capture.
+fn load(path: &PathBuf) -> anyhow::Result<Report> {
+    let name = if path.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        path.display()
+            .to_string()
+            .chars()
+            .flat_map(char::escape_debug)
+            .collect()
+    };
+    let input: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).with_context(|| format!("cannot open {name}"))?)
+    };
+    from_reader(input).with_context(|| format!("cannot read {name}"))
+}
+
+fn from_reader(input: impl Read) -> anyhow::Result<Report> {
+    let mut input = BufReader::new(input);
+    if input.fill_buf()?.starts_with(&GZIP) {
+        return Ok(interpret::interpret(&capture::read(input)?));
+    }
+    let mut text = Vec::new();
+    input.take(REPORT_LIMIT + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > REPORT_LIMIT {
+        bail!(
+            "it is larger than {} MiB, which no report is",
+            REPORT_LIMIT >> 20
+        );
+    }
+    if text.is_empty() {
+        bail!("it is empty; give a file that kcap wrote with --capture or --report");
+    }
+    if !text.trim_ascii_start().starts_with(b"{") {
+        bail!(
+            "neither a capture nor a report; give a file that kcap wrote with --capture or --report"
+        );
+    }
+    Ok(report::from_json(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Capture;
+
+    fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, Args) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let args = Args {
+            file: file.path().into(),
+            format: Format::Json,
+            color: Color::Never,
+        };
+        (file, args)
+    }
+
+    fn packed(capture: &Capture) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        capture::write(capture, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_capture_and_its_report_render_alike() {
+        let (_kept, args) = file(&packed(&Capture::default()));
+        let mut first = Vec::new();
+        assert_eq!(run(&args, &mut first).unwrap(), OK);
+        let (_kept, args) = file(&first);
+        let mut second = Vec::new();
+        assert_eq!(run(&args, &mut second).unwrap(), OK);
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn loss_is_told_by_the_exit_code() {
+        let mut capture = Capture::default();
+        capture.loss.checks = 1;
+        let (_kept, args) = file(&packed(&capture));
+        assert_eq!(run(&args, &mut Vec::new()).unwrap(), INCOMPLETE);
+    }
+
+    #[test]
+    fn bad_input_is_one_line() {
+        let whole = packed(&Capture::default());
+        for bytes in [
+            &b""[..],
+            b"\x1b[2J",
+            b"{\x1b",
+            b"{}",
+            b"\x1f\x8b",
+            &whole[..whole.len() / 2],
+        ] {
+            let (_kept, args) = file(bytes);
+            let error = format!("{:#}", run(&args, &mut Vec::new()).unwrap_err());
+            assert!(error.starts_with("cannot read "), "{error}");
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+        let args = Args {
+            file: "/nonexistent/x".into(),
+            format: Format::Table,
+            color: Color::Auto,
+        };
+        let error = format!("{:#}", run(&args, &mut Vec::new()).unwrap_err());
+        assert!(error.starts_with("cannot open /nonexistent/x"), "{error}");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (_kept, args) = file(&packed(&Capture::default()));
+        assert_eq!(run(&args, &mut Closed).unwrap(), OK);
+    }
+}

@@ -1,0 +1,352 @@
+//! From a capture to a report: which checks the build depended on, and which capabilities answer
+//! them. Pure functions over owned data.
+
+mod choose;
+mod decisions;
+mod facts;
+mod gather;
+mod rules;
+mod scope;
+mod syscall;
+mod unasked;
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use crate::capture::{Capture, Frame};
+use crate::report::{
+    Basis, Because, By, Cap, Capability, Coverage, Decision, Evidence, Executor, Host, Loss,
+    Report, SCHEMA, State, Step, Subject, Tool, Verdict,
+};
+use facts::Session;
+use gather::{Gathered, INSIDE, Key, OUTSIDE, Tallied};
+
+/// Most pieces of evidence a capability has; the rest is added up in one more.
+const EVIDENCE: usize = 20;
+/// Most arguments of the traced command, and most characters of each.
+const COMMAND: (usize, usize) = (64, 1024);
+/// Most characters of any other text that the traced build chose.
+const TEXT: usize = 1024;
+
+/// Interprets a capture.
+pub fn interpret(capture: &Capture) -> Report {
+    let session = Session::of(capture);
+    let gathered = gather::gather(&session);
+    let complete = capture.loss.is_none();
+    let capabilities: Vec<Capability> = gathered
+        .caps
+        .iter()
+        .map(|(cap, tallied)| capability(&session, &gathered, *cap, tallied, complete))
+        .collect();
+    let unsure = (capabilities.iter())
+        .filter(|c| c.verdict == Verdict::Unsure && gathered.required.contains(&c.name))
+        .map(|c| c.name)
+        .collect();
+    Report {
+        schema: SCHEMA.to_owned(),
+        tool: Tool {
+            name: capture.tool.name.clone(),
+            version: capture.tool.version.clone(),
+        },
+        host: host(capture),
+        subject: subject(&session),
+        complete,
+        interrupted: capture.interrupted,
+        loss: loss(capture),
+        coverage: Coverage::default(),
+        basis: Basis::Observed,
+        required: gathered.required.iter().copied().collect(),
+        unsure,
+        decisions: decisions(&gathered),
+        checks: capabilities
+            .iter()
+            .fold(0, |sum: u64, c| sum.saturating_add(c.checks)),
+        steps: steps(&session, &gathered),
+        capabilities,
+        trials: Vec::new(),
+        notes: notes(&session, gathered.notes),
+    }
+}
+
+fn host(capture: &Capture) -> Host {
+    let host = &capture.host;
+    Host {
+        kernel: host.kernel.clone(),
+        arch: host.arch.clone(),
+        hook: host.hook.clone(),
+        cgroup: host.cgroup.clone(),
+        blind: host.blind.clone(),
+        preemption: host.preemption.clone(),
+        lsm: host.lsm.clone(),
+        seccomp: host.seccomp.clone(),
+        sysctl: host
+            .sysctl
+            .iter()
+            .map(|(k, v)| (k.clone(), facts::setting(v)))
+            .collect(),
+    }
+}
+
+fn subject(session: &Session<'_>) -> Subject {
+    let subject = &session.capture.subject;
+    let mut command: Vec<String> = subject
+        .command
+        .iter()
+        .take(COMMAND.0)
+        .map(|arg| bounded(arg, COMMAND.1))
+        .collect();
+    if subject.command.len() > COMMAND.0 {
+        command.push("…".to_owned());
+    }
+    Subject {
+        dockerfile: subject.dockerfile.clone(),
+        dockerfile_sha256: subject.dockerfile_sha256.clone(),
+        context: subject.context.clone(),
+        executor: session.scope.executor.map(|p| Executor {
+            path: bounded(&p.path, TEXT),
+        }),
+        command,
+        exit_status: subject.exit_status,
+        started: subject.started.clone(),
+        duration_ms: subject.duration_ms,
+        capabilities: Cap::of_mask(session.scope.bounding().unwrap_or(0)).collect(),
+    }
+}
+
+fn loss(capture: &Capture) -> Loss {
+    let loss = &capture.loss;
+    Loss {
+        checks: loss.checks,
+        evidence: loss.evidence,
+        execs: loss.execs,
+        skipped: loss
+            .skipped
+            .values()
+            .fold(0, |sum, n| sum.saturating_add(*n)),
+        outcomes: loss.outcomes,
+        file_caps: loss.file_caps,
+        unasked: loss.unasked,
+        unproven: loss.unproven.clone(),
+    }
+}
+
+fn decisions(gathered: &Gathered<'_>) -> Vec<Decision> {
+    let decision = |(any_of, depends): (&BTreeSet<Cap>, &gather::Depends)| Decision {
+        any_of: any_of.iter().copied().collect(),
+        chosen: depends.chosen,
+        steps: depends.steps.iter().copied().collect(),
+        verdict: depends.verdict,
+    };
+    gathered.depends.iter().map(decision).collect()
+}
+
+/// Steps are not told apart yet: one stands for the container, one for the work around it.
+fn steps(session: &Session<'_>, gathered: &Gathered<'_>) -> Vec<Step> {
+    let checks = |step: u32| {
+        let of = |tallied: &Tallied<'_>| tallied.steps.get(&step).map_or(0, |s| s.checks);
+        gathered
+            .caps
+            .values()
+            .fold(0u64, |sum, tallied| sum.saturating_add(of(tallied)))
+    };
+    let step = |index: u32, kind: &str, text: &str| Step {
+        index,
+        stage: None,
+        line: None,
+        kind: kind.to_owned(),
+        text: text.to_owned(),
+        state: State::Ran,
+        by: By::Unknown,
+        checks: checks(index),
+        required: (gathered.depends.values())
+            .filter(|depends| depends.steps.contains(&index))
+            .map(|depends| depends.chosen)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
+    };
+    let mut steps = vec![match session.scope.executor {
+        Some(_) => step(
+            INSIDE,
+            "other",
+            "the whole build, not told apart by instruction",
+        ),
+        None => step(INSIDE, "job", "the traced command"),
+    }];
+    let outside = step(
+        OUTSIDE,
+        "other",
+        "the container's runtime, outside the container",
+    );
+    if outside.checks > 0 {
+        steps.push(outside);
+    }
+    steps
+}
+
+fn notes(session: &Session<'_>, mut notes: Vec<String>) -> Vec<String> {
+    let capture = session.capture;
+    if !session.outcomes_seen {
+        notes.push("how system calls ended was not recorded: what decides is not seen".to_owned());
+    }
+    if capture.interrupted {
+        notes.push("the trace ended before the build did: what came later was not seen".to_owned());
+    }
+    if session.scope.root.is_none() {
+        notes
+            .push("no execution was seen: the set that the build ran with is not known".to_owned());
+    }
+    notes.iter().map(|note| bounded(note, TEXT)).collect()
+}
+
+/// The verdict on a capability: what the decisions that it was chosen for make it.
+fn capability(
+    session: &Session<'_>,
+    gathered: &Gathered<'_>,
+    cap: Cap,
+    tallied: &Tallied<'_>,
+    complete: bool,
+) -> Capability {
+    let chosen: Vec<_> = gathered
+        .depends
+        .iter()
+        .filter(|(_, d)| d.chosen == cap)
+        .collect();
+    let decided = chosen.iter().max_by_key(|(_, depends)| depends.verdict);
+    let verdict = decided.map_or(Verdict::Unneeded, |(_, depends)| depends.verdict);
+    // Capabilities that would do for all of them.
+    let mut alternatives: BTreeSet<Cap> = chosen
+        .first()
+        .map(|(any_of, _)| (*any_of).clone())
+        .unwrap_or_default();
+    for (any_of, _) in &chosen {
+        alternatives.retain(|other| any_of.contains(other));
+    }
+    alternatives.remove(&cap);
+
+    let mut evidence: Vec<Evidence> = tallied
+        .evidence
+        .iter()
+        .map(|(key, count)| {
+            let (verdict, because, reason) = answer(gathered, cap, key);
+            Evidence {
+                count: count.checks,
+                unasked: count.unasked,
+                granted: key.granted,
+                verdict: Some(verdict),
+                because: Some(because),
+                syscall: gather::call_name(key.call, &session.capture.host.arch),
+                outcome: key.outcome.name(),
+                program: bounded(key.program, TEXT),
+                path: count.path.iter().map(frame).collect(),
+                step: Some(key.step),
+                reason,
+                rule: key.rule.map(str::to_owned),
+                other: false,
+            }
+        })
+        .collect();
+    // Stable: what ties stays in the order of the keys.
+    evidence.sort_by(|a, b| {
+        let weight = |e: &Evidence| (e.verdict, e.count.saturating_add(e.unasked));
+        weight(b).cmp(&weight(a))
+    });
+    let (because, reason) = match (evidence.first(), decided) {
+        (Some(first), _) if first.verdict == Some(verdict) => (
+            first.because.unwrap_or(Because::Unseen),
+            first.reason.clone(),
+        ),
+        (_, Some((any_of, depends))) => {
+            let others: Vec<String> = any_of
+                .iter()
+                .filter(|c| **c != cap)
+                .map(Cap::to_string)
+                .collect();
+            (
+                depends.because,
+                format!("answers what {} was asked for", others.join(" or ")),
+            )
+        }
+        _ => (Because::Unseen, "nothing was seen of it".to_owned()),
+    };
+    let reason = match verdict {
+        Verdict::Unneeded if !complete => format!("as far as was seen: {reason}"),
+        _ => reason,
+    };
+    fold_rest(&mut evidence);
+    Capability {
+        name: cap,
+        number: cap.0,
+        verdict,
+        because,
+        reason,
+        alternatives: alternatives.into_iter().collect(),
+        checks: tallied.granted.saturating_add(tallied.denied),
+        granted: tallied.granted,
+        denied: tallied.denied,
+        unasked: tallied.unasked,
+        steps: tallied
+            .steps
+            .values()
+            .filter(|step| step.checks > 0)
+            .copied()
+            .collect(),
+        evidence,
+        proof: None,
+    }
+}
+
+/// What a piece of evidence is to the build once the set is chosen: where another capability was
+/// chosen for its decision, that one is the need.
+fn answer(gathered: &Gathered<'_>, cap: Cap, key: &Key<'_>) -> (Verdict, Because, String) {
+    match gathered.depends.get(&key.any_of) {
+        Some(depends) if depends.chosen != cap => (
+            Verdict::Unneeded,
+            Because::OtherAnswer,
+            format!("{} answers the same decision", depends.chosen),
+        ),
+        _ => (key.verdict, key.because, key.reason.to_owned()),
+    }
+}
+
+/// Keeps the first [`EVIDENCE`] pieces, and adds up the rest in one.
+fn fold_rest(evidence: &mut Vec<Evidence>) {
+    if evidence.len() <= EVIDENCE {
+        return;
+    }
+    let rest = evidence.split_off(EVIDENCE);
+    evidence.push(Evidence {
+        count: rest.iter().fold(0, |sum, e| sum.saturating_add(e.count)),
+        unasked: rest.iter().fold(0, |sum, e| sum.saturating_add(e.unasked)),
+        granted: None,
+        verdict: None,
+        because: None,
+        syscall: None,
+        outcome: None,
+        program: "other".to_owned(),
+        path: Vec::new(),
+        step: None,
+        reason: format!("{} more kinds of checks", rest.len()),
+        rule: None,
+        other: true,
+    });
+}
+
+fn frame(frame: &Frame) -> String {
+    match &frame.symbol {
+        Some(symbol) => bounded(symbol, 128),
+        None => format!("{:#x}", frame.address),
+    }
+}
+
+/// At most `most` characters; a longer text is cut and marked.
+fn bounded(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

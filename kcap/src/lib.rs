@@ -1,0 +1,15 @@
+//! kcap finds the Linux capabilities that a container image build needs, with evidence.
+//!
+//! The stages, each of which knows only the one before it: `launch` turns options into a running
+//! build, `record` a build into a [`capture::Capture`], `interpret` a capture into a
+//! [`report::Report`], `render` a report into bytes. From the capture on, everything is pure
+//! functions over owned data.
+
+pub mod capture;
+pub mod cli;
+pub mod host;
+pub mod interpret;
+#[cfg(feature = "trace")]
+pub mod record;
+pub mod render;
+pub mod report;

@@ -1,0 +1,572 @@
+//! Puts a capture together from what the kernel side sent, in whatever order it arrives: records of
+//! different CPUs interleave, a record can be lost, counts of one key come in parts.
+
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
+
+use kcap_common::abi::{
+    Key,
+    key::{NO_CAP, NO_SYSCALL, unasked},
+    loss,
+    record::{self, exec_flag},
+};
+
+use super::kernel::{Finish, Raw};
+use crate::capture::{
+    Argv, Capture, Evidence, Exec, FileCaps, Frame, Loss, Origin, Program, Sets, Tally, Unasked,
+};
+
+/// Names addresses of kernel functions.
+pub type Symbolize<'a> = dyn FnMut(&[u64]) -> HashMap<u64, (String, u64)> + 'a;
+
+/// Samples and needs kept in one capture at most; what is beyond counts as lost evidence.
+const MAX_SAMPLES: usize = 1 << 18;
+
+/// A capture under construction.
+#[derive(Default)]
+pub struct Assembler {
+    clock_base: u64,
+    programs: BTreeMap<u32, Program>,
+    tallies: HashMap<Key, u64>,
+    evidence: Vec<Box<record::Evidence>>,
+    unasked: Vec<(Box<record::Unasked>, Option<FileCaps>)>,
+    arguments: HashMap<u32, Argv>,
+    dropped: u64,
+    unread: u64,
+    unknown: u64,
+}
+
+impl Assembler {
+    /// Starts one whose times count from `clock_base`, `CLOCK_MONOTONIC` nanoseconds.
+    pub fn new(clock_base: u64) -> Self {
+        Self {
+            clock_base,
+            ..Self::default()
+        }
+    }
+
+    /// Takes one record. `read_caps` is asked for the capabilities of an executed file (process id,
+    /// path, device, inode) at once, while the file is there.
+    pub fn take(&mut self, raw: Raw, read_caps: &mut dyn FnMut(&Executed<'_>) -> FileCaps) {
+        match raw {
+            Raw::Tally(key, n) => self.count(key, n),
+            Raw::Evidence(e) if self.evidence.len() < MAX_SAMPLES => self.evidence.push(e),
+            Raw::Evidence(_) => self.dropped += 1,
+            Raw::Fork(f) => self.fork(&f),
+            Raw::Enter(e) => self.enter(&e),
+            Raw::Exec(e) => self.exec(&e, read_caps),
+            Raw::Argv {
+                program,
+                full,
+                bytes,
+            } => {
+                let cut = full as usize > bytes.len();
+                let args = bytes
+                    .strip_suffix(b"\0")
+                    .unwrap_or(&bytes)
+                    .split(|&b| b == 0)
+                    .map(|a| String::from_utf8_lossy(a).into_owned())
+                    .collect();
+                self.arguments.insert(program, Argv { args, cut });
+            }
+            Raw::Exit(e) => self.exit(&e),
+            Raw::Unasked(u) => self.unasked(u, read_caps),
+        }
+    }
+
+    /// Notes records that were none of ours.
+    pub fn unknown(&mut self, n: u64) {
+        self.unknown += n;
+    }
+
+    /// Checks counted so far, and programs seen: for progress.
+    pub fn progress(&self) -> (u64, usize) {
+        (self.tallies.values().sum(), self.programs.len())
+    }
+
+    fn count(&mut self, key: Key, n: u64) {
+        *self.tallies.entry(key).or_default() += n;
+    }
+
+    fn since(&self, time: u64) -> u64 {
+        time.saturating_sub(self.clock_base)
+    }
+
+    /// The generation, made as [`Origin::Lost`] where its own record has not come (yet).
+    fn program(&mut self, id: u32) -> &mut Program {
+        self.programs.entry(id).or_insert_with(|| Program {
+            id,
+            origin: Origin::Lost,
+            ..Program::default()
+        })
+    }
+
+    fn fork(&mut self, f: &record::Fork) {
+        let start_ns = self.since(f.time);
+        let p = self.program(f.program);
+        p.origin = Origin::Fork;
+        p.parent = Some(f.parent);
+        p.pid = f.tgid;
+        p.start_ns = start_ns;
+    }
+
+    fn enter(&mut self, e: &record::Enter) {
+        let start_ns = self.since(e.time);
+        let p = self.program(e.program);
+        p.origin = Origin::Enter;
+        p.pid = e.tgid;
+        p.start_ns = start_ns;
+        p.comm = text(&e.comm);
+    }
+
+    fn exec(&mut self, e: &record::Exec, read_caps: &mut dyn FnMut(&Executed<'_>) -> FileCaps) {
+        let time = self.since(e.time);
+        if e.previous != 0 {
+            let before = self.program(e.previous);
+            before.end_ns.get_or_insert(time);
+        }
+        let path = text(&e.path);
+        let interpreter = Some(text(&e.interp)).filter(|i| !i.is_empty());
+        let file = read_caps(&Executed {
+            pid: e.tgid,
+            path: interpreter.as_deref().unwrap_or(&path),
+            dev: e.dev,
+            inode: e.inode,
+            mnt_ns: e.mnt_ns.into(),
+        });
+        if file == FileCaps::Unread {
+            self.unread += 1;
+        }
+        let p = self.program(e.program);
+        p.origin = Origin::Exec;
+        p.parent = (e.previous != 0).then_some(e.previous);
+        p.pid = e.tgid;
+        p.start_ns = time;
+        p.path = path;
+        p.path_cut = e.flags & exec_flag::PATH_CUT != 0;
+        p.interpreter = interpreter;
+        p.executor = e.flags & exec_flag::EXECUTOR != 0;
+        let [inheritable, permitted, effective, bounding, ambient] = e.caps;
+        p.exec = Some(Exec {
+            euid: e.euid,
+            caps: Sets {
+                inheritable,
+                permitted,
+                effective,
+                bounding,
+                ambient,
+            },
+            user_ns: e.user_ns.into(),
+            ns_level: e.ns_level,
+            mnt_ns: e.mnt_ns.into(),
+            cgroup: e.cgroup,
+            dev: format!("{}:{}", e.dev >> 20, e.dev & 0xf_ffff),
+            inode: e.inode,
+            seccomp: e.flags & exec_flag::SECCOMP != 0,
+            file,
+        });
+    }
+
+    fn exit(&mut self, e: &record::Exit) {
+        let time = self.since(e.time);
+        let p = self.program(e.program);
+        // Two last threads may both say it; the first is kept.
+        if p.wait_status.is_none() {
+            p.wait_status = Some(e.status);
+            p.end_ns = Some(time);
+            p.reaper = (e.parent != 0).then_some(e.parent);
+            p.pid = e.tgid;
+        }
+    }
+
+    fn unasked(
+        &mut self,
+        u: Box<record::Unasked>,
+        read_caps: &mut dyn FnMut(&Executed<'_>) -> FileCaps,
+    ) {
+        if self.unasked.len() >= MAX_SAMPLES {
+            self.dropped += 1;
+            return;
+        }
+        let file = (u.key.unasked == unasked::EXEC).then(|| {
+            let path = text(&u.detail[..(u.len as usize).min(u.detail.len())]);
+            read_caps(&Executed {
+                pid: u.tgid,
+                path: &path,
+                dev: 0,
+                inode: 0,
+                mnt_ns: 0,
+            })
+        });
+        self.unasked.push((u, file));
+    }
+
+    /// Adds what was left in the kernel and gives the programs, tallies, samples and losses, sorted;
+    /// the caller fills in the rest.
+    pub fn finish(mut self, end: Finish, symbolize: &mut Symbolize<'_>) -> Capture {
+        for &(key, n) in &end.tallies {
+            self.count(key, n);
+        }
+        let named: Vec<u32> = self.tallies.keys().map(|k| k.program).collect();
+        for id in named {
+            self.program(id);
+        }
+        self.inherit_paths();
+
+        let mut merged: BTreeMap<Key, Tally> = BTreeMap::new();
+        for (key, n) in &self.tallies {
+            let bare = Key { outcome: 0, ..*key };
+            let tally = match merged.entry(bare) {
+                Entry::Occupied(o) => o.into_mut(),
+                Entry::Vacant(v) => v.insert(tally(&bare)),
+            };
+            if key.outcome == 0 {
+                tally.count += n;
+            } else {
+                *tally.failed.entry(key.outcome).or_default() += n;
+            }
+        }
+        let index: HashMap<Key, u32> = merged
+            .keys()
+            .enumerate()
+            .map(|(i, k)| (*k, i as u32))
+            .collect();
+
+        let mut wanted: Vec<u64> = self
+            .evidence
+            .iter()
+            .flat_map(|e| {
+                e.stack[..(e.depth as usize).min(e.stack.len())]
+                    .iter()
+                    .copied()
+            })
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let symbols = symbolize(&wanted);
+
+        let mut evidence: Vec<Evidence> = self
+            .evidence
+            .iter()
+            .filter_map(|e| {
+                Some(Evidence {
+                    tally: *index.get(&Key {
+                        outcome: 0,
+                        ..e.key
+                    })?,
+                    time_ns: self.since(e.time),
+                    tid: e.tid,
+                    comm: text(&e.comm),
+                    args: e.args,
+                    target_ns: e.target_ns.into(),
+                    path: frames(e, &symbols),
+                })
+            })
+            .collect();
+        evidence.sort_by_key(|e| (e.time_ns, e.tally));
+
+        let mut needs: Vec<Unasked> = self
+            .unasked
+            .iter()
+            .filter_map(|(u, file)| {
+                let mut lacking = u.lacking;
+                if let Some(FileCaps::Has { permitted, .. }) = file {
+                    lacking |= permitted & !u.bounding;
+                }
+                let len = (u.len as usize).min(u.detail.len());
+                Some(Unasked {
+                    tally: *index.get(&Key {
+                        outcome: 0,
+                        ..u.key
+                    })?,
+                    time_ns: self.since(u.time),
+                    pid: u.tgid,
+                    args: u.args,
+                    lacking,
+                    bounding: u.bounding,
+                    detail: text(&u.detail[..len]),
+                    file: file.clone(),
+                })
+            })
+            .collect();
+        needs.sort_by_key(|u| (u.time_ns, u.tally));
+
+        for (id, argv) in std::mem::take(&mut self.arguments) {
+            self.program(id).argv = Some(argv);
+        }
+        let loss = self.loss(&end);
+        Capture {
+            programs: self.programs.into_values().collect(),
+            tallies: merged.into_values().collect(),
+            evidence,
+            unasked: needs,
+            loss,
+            ..Capture::default()
+        }
+    }
+
+    /// A forked child runs its parent's program until it executes another.
+    fn inherit_paths(&mut self) {
+        let ids: Vec<u32> = self.programs.keys().copied().collect();
+        for id in ids {
+            let mut at = id;
+            // Bounded: parents could name each other in a hostile or damaged trace.
+            for _ in 0..self.programs.len() {
+                let p = &self.programs[&at];
+                if p.origin != Origin::Fork || !p.path.is_empty() {
+                    break;
+                }
+                match p.parent.filter(|parent| self.programs.contains_key(parent)) {
+                    Some(parent) => at = parent,
+                    None => break,
+                }
+            }
+            if at != id {
+                let from = &self.programs[&at];
+                let (path, cut, comm, executor) = (
+                    from.path.clone(),
+                    from.path_cut,
+                    from.comm.clone(),
+                    from.executor,
+                );
+                let p = self.program(id);
+                p.path = path;
+                p.path_cut = cut;
+                p.executor = executor;
+                if p.comm.is_empty() {
+                    p.comm = comm;
+                }
+            }
+        }
+    }
+
+    fn loss(&self, end: &Finish) -> Loss {
+        let counter = |what: u32| end.loss.get(what as usize).copied().unwrap_or(0);
+        let lost_programs = self
+            .programs
+            .values()
+            .filter(|p| p.origin == Origin::Lost)
+            .count() as u64;
+        Loss {
+            checks: counter(loss::CHECKS),
+            outcomes: counter(loss::OUTCOMES),
+            evidence: counter(loss::EVIDENCE) + self.dropped + self.unknown,
+            execs: (counter(loss::EXECS) + counter(loss::SCOPE)).max(lost_programs),
+            skipped: end.skipped.clone(),
+            file_caps: self.unread,
+            unasked: counter(loss::UNASKED),
+            unproven: end.unproven.clone(),
+        }
+    }
+}
+
+/// An executed file, as the kernel saw it.
+#[derive(Debug)]
+pub struct Executed<'a> {
+    /// Process id.
+    pub pid: u32,
+    /// Path as named by the caller, in the process's root.
+    pub path: &'a str,
+    /// Device, kernel encoding; 0 where unknown.
+    pub dev: u32,
+    /// Inode; 0 where unknown.
+    pub inode: u64,
+    /// Inode number of the process's mount namespace; 0 where unknown.
+    pub mnt_ns: u64,
+}
+
+/// Bytes up to the first NUL, lossily decoded.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+fn tally(key: &Key) -> Tally {
+    Tally {
+        program: key.program,
+        slice: key.slice,
+        cap: (key.cap != NO_CAP).then_some(key.cap),
+        result: key.result,
+        syscall: (key.syscall != NO_SYSCALL).then_some(key.syscall),
+        abi: key.abi,
+        class: key.class,
+        flags: key.flags,
+        creds: key.creds,
+        target_level: key.target_level,
+        creds_level: key.creds_level,
+        site: key.site,
+        unasked: key.unasked,
+        count: 0,
+        failed: BTreeMap::new(),
+    }
+}
+
+/// The call path without the frames of BPF itself.
+fn frames(e: &record::Evidence, symbols: &HashMap<u64, (String, u64)>) -> Vec<Frame> {
+    let depth = (e.depth as usize).min(e.stack.len());
+    let all = e.stack[..depth].iter().map(|&address| {
+        let (symbol, offset) = match symbols.get(&address) {
+            Some((s, o)) => (Some(s.clone()), *o),
+            None => (None, 0),
+        };
+        Frame {
+            address,
+            symbol,
+            offset,
+        }
+    });
+    all.skip_while(|f| {
+        f.symbol.as_deref().is_some_and(|s| {
+            s.starts_with("bpf_") || s.starts_with("__bpf_") || s.contains("_bpf_trace_run")
+        })
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none(_: &Executed<'_>) -> FileCaps {
+        FileCaps::None
+    }
+
+    fn key(program: u32, cap: u8) -> Key {
+        Key {
+            program,
+            cap,
+            syscall: 90,
+            abi: 1,
+            ..Key::default()
+        }
+    }
+
+    fn finish(a: Assembler, end: Finish) -> Capture {
+        a.finish(end, &mut |_| HashMap::new())
+    }
+
+    fn fork(program: u32, parent: u32) -> Raw {
+        Raw::Fork(record::Fork {
+            kind: 3,
+            program,
+            parent,
+            tgid: program,
+            time: 0,
+            flags: 0,
+        })
+    }
+
+    fn exec(program: u32, previous: u32, path: &str) -> Raw {
+        let mut e = record::Exec {
+            kind: 4,
+            program,
+            previous,
+            tgid: previous,
+            time: 10,
+            inode: 1,
+            cgroup: 1,
+            caps: [0; 5],
+            dev: 0x0080_0001,
+            euid: 0,
+            user_ns: 1,
+            mnt_ns: 1,
+            ns_level: 0,
+            flags: 0,
+            path: [0; record::PATH_LEN],
+            interp: [0; 64],
+        };
+        e.path[..path.len()].copy_from_slice(path.as_bytes());
+        Raw::Exec(Box::new(e))
+    }
+
+    #[test]
+    fn parts_of_a_count_add_up() {
+        let mut a = Assembler::new(0);
+        a.take(Raw::Tally(key(1, 3), 5), &mut none);
+        a.take(Raw::Tally(key(1, 3), 2), &mut none);
+        let failed = Key {
+            outcome: 1,
+            ..key(1, 3)
+        };
+        a.take(Raw::Tally(failed, 4), &mut none);
+        let end = Finish {
+            tallies: vec![(key(1, 3), 1), (failed, 1)],
+            ..Finish::default()
+        };
+        let c = finish(a, end);
+        assert_eq!(c.tallies.len(), 1);
+        assert_eq!(c.tallies[0].count, 8);
+        assert_eq!(c.tallies[0].failed, BTreeMap::from([(1, 5)]));
+        assert_eq!(
+            c.loss.execs, 1,
+            "a tally whose program never came is a loss"
+        );
+    }
+
+    #[test]
+    fn the_order_of_records_does_not_matter() {
+        let records = || {
+            [
+                exec(3, 2, "/bin/a"),
+                fork(2, 1),
+                fork(4, 3),
+                exec(1, 9, "/bin/sh"),
+            ]
+        };
+        let mut forward = Assembler::new(0);
+        records()
+            .into_iter()
+            .for_each(|r| forward.take(r, &mut none));
+        let mut backward = Assembler::new(0);
+        records()
+            .into_iter()
+            .rev()
+            .for_each(|r| backward.take(r, &mut none));
+        let (f, b) = (
+            finish(forward, Finish::default()),
+            finish(backward, Finish::default()),
+        );
+        assert_eq!(f.programs, b.programs);
+        let by = |id| f.programs.iter().find(|p| p.id == id).unwrap();
+        assert_eq!(by(2).path, "/bin/sh", "a child is its parent's program");
+        assert_eq!(by(4).path, "/bin/a");
+        assert_eq!(by(3).exec.as_ref().unwrap().dev, "8:1");
+    }
+
+    #[test]
+    fn parents_in_a_circle_end() {
+        let mut a = Assembler::new(0);
+        a.take(fork(1, 2), &mut none);
+        a.take(fork(2, 1), &mut none);
+        assert_eq!(finish(a, Finish::default()).programs.len(), 2);
+    }
+
+    #[test]
+    fn the_first_end_is_kept() {
+        let exit = |status, time| {
+            Raw::Exit(record::Exit {
+                kind: 5,
+                program: 1,
+                tgid: 7,
+                status,
+                time,
+                parent: 0,
+                ptgid: 1,
+            })
+        };
+        let mut a = Assembler::new(5);
+        a.take(exit(256, 10), &mut none);
+        a.take(exit(9, 20), &mut none);
+        let c = finish(a, Finish::default());
+        assert_eq!(
+            (c.programs[0].wait_status, c.programs[0].end_ns),
+            (Some(256), Some(5))
+        );
+    }
+
+    #[test]
+    fn an_unread_file_is_a_loss() {
+        let mut a = Assembler::new(0);
+        a.take(exec(3, 0, "/bin/a"), &mut |_| FileCaps::Unread);
+        assert_eq!(finish(a, Finish::default()).loss.file_caps, 1);
+    }
+}

@@ -1,0 +1,689 @@
+//! Loads the BPF object, attaches what this kernel needs of it, and reads it out at the end.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program},
+};
+use kcap_common::abi::{Fields, Key, Settings, key::site, record::Bucket};
+
+use super::{
+    btf,
+    hook::{Choice, Hook},
+    raw::{Raw, decode},
+    sys,
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kcap.bpf.o"));
+
+/// SHA-256 of the BPF object in this binary, hex.
+pub const fn object_sha256() -> &'static str {
+    env!("KCAP_BPF_SHA256")
+}
+
+/// Values that cross into the kernel as bytes.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Plain<T: Copy>(T);
+// SAFETY: only used with the ABI's structs: `repr(C)`, of integers, without padding.
+unsafe impl<T: Copy + 'static> aya::Pod for Plain<T> {}
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Hook to use.
+    pub hook: Choice,
+    /// `full`, `lazy`, `voluntary`, `none` or `unknown`.
+    pub preemption: String,
+    /// Settle outcomes at `sys_exit`.
+    pub outcomes: bool,
+    /// Record argument vectors.
+    pub argv: bool,
+    /// Compare each result with a recomputed one.
+    pub verify: bool,
+    /// Count every check on the host.
+    pub host_total: bool,
+    /// Executor paths.
+    pub matches: Vec<String>,
+    /// Hierarchy number of the scope's cgroups, and the subsystem that names it on v1.
+    pub hierarchy: u32,
+    /// Constant of that subsystem in `enum cgroup_subsys_id` (`pids_cgrp_id`); `None` where the
+    /// unified hierarchy is the scope's.
+    pub subsystem: Option<String>,
+    /// `CLOCK_MONOTONIC` nanoseconds at the session's start.
+    pub clock_base: u64,
+    /// `vm.mmap_min_addr`.
+    pub mmap_min_addr: u64,
+    /// `kernel.pid_max`.
+    pub pid_max: u32,
+    /// Bytes of the ring buffer, a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// Buckets of the tally table, a power of two.
+    pub tally_buckets: u32,
+    /// Outcome slots, a power of two.
+    pub slots: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hook: Choice::Auto,
+            preemption: "unknown".into(),
+            outcomes: true,
+            argv: false,
+            verify: false,
+            host_total: false,
+            matches: vec![],
+            hierarchy: 0,
+            subsystem: None,
+            clock_base: 0,
+            mmap_min_addr: 65536,
+            pid_max: 1 << 22,
+            ring_bytes: 8 << 20,
+            tally_buckets: 1024,
+            slots: 2048,
+        }
+    }
+}
+
+/// Buckets of the outcome table.
+const OUTCOME_BUCKETS: u32 = 256;
+/// The generation that calibration runs as; handed to no program.
+const CALIBRATION: u32 = (1 << 31) - 1;
+
+/// A loaded and attached tracer. Dropping it detaches everything; so does the end of the process.
+pub struct Tracer {
+    ebpf: Ebpf,
+    hook: Hook,
+    blind: Vec<String>,
+    attached: Vec<&'static str>,
+    config: Config,
+}
+
+/// What is known once everything is detached.
+#[derive(Debug, Default)]
+pub struct Finish {
+    /// Counts left in the kernel's tables.
+    pub tallies: Vec<(Key, u64)>,
+    /// Loss counters, by `kcap_common::abi::loss`.
+    pub loss: Vec<u64>,
+    /// Programs that the kernel did not run, by program.
+    pub skipped: BTreeMap<String, u64>,
+    /// Why skips could not be counted.
+    pub unproven: Option<String>,
+}
+
+/// Follows what runs, whichever hook sees checks: program, tracepoint.
+const LINEAGE: [(&str, &str); 4] = [
+    ("kcap_newtask", "task_newtask"),
+    ("kcap_exec", "sched_process_exec"),
+    ("kcap_exit", "sched_process_exit"),
+    ("kcap_attach", "cgroup_attach_task"),
+];
+
+/// Checks that a compiler may have inlined: site, system call that tells, function, programs.
+const INLINED: [(u8, u16, &str, &str, &str); 3] = [
+    (
+        site::CAPSET,
+        126,
+        "cap_capset",
+        "kcap_capset_f",
+        "kcap_capset_k",
+    ),
+    (
+        site::PRCTL,
+        157,
+        "cap_task_prctl",
+        "kcap_prctl_f",
+        "kcap_prctl_k",
+    ),
+    (
+        site::MMAP_ADDR,
+        9,
+        "cap_mmap_addr",
+        "kcap_mmap_f",
+        "kcap_mmap_k",
+    ),
+];
+
+impl Tracer {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// One line that names what the kernel refused, and what to do.
+    pub fn load(config: Config) -> Result<Self> {
+        let image = std::fs::read(btf::VMLINUX).with_context(|| {
+            format!(
+                "cannot read {}: kcap needs a kernel with CONFIG_DEBUG_INFO_BTF",
+                btf::VMLINUX
+            )
+        })?;
+        // aya parses BTF on its own, twice: here, for attaching, and in the loader. Side by side
+        // they take the time of one.
+        let parsed = std::thread::scope(|scope| -> Result<_> {
+            let theirs = scope.spawn(|| Btf::from_sys_fs());
+            let loader = EbpfLoader::new();
+            let theirs = theirs
+                .join()
+                .map_err(|_| anyhow::anyhow!("reading BTF panicked"))?
+                .context("cannot parse this kernel's BTF")?;
+            Ok((loader, theirs))
+        })?;
+        let (mut loader, kernel_btf) = parsed;
+
+        let ours = btf::Btf::parse(&image)?;
+        let offsets = ours.offsets(&Fields::WANTED)?;
+        let offsets: [u32; Fields::COUNT] = offsets
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("BTF gave an unexpected number of offsets"))?;
+        let fields = Plain(Fields::from_array(offsets));
+        let settings = Plain(settings(&config, &ours)?);
+        let log_level = 0u8;
+
+        let mut ebpf = loader
+            .btf(Some(&kernel_btf))
+            .verifier_log_level(if std::env::var_os("KCAP_VLOG").is_some() {
+                VerifierLogLevel::VERBOSE
+            } else {
+                VerifierLogLevel::DISABLE
+            })
+            .override_global("FIELDS", &fields, true)
+            .override_global("SETTINGS", &settings, true)
+            .override_global("AYA_LOG_LEVEL", &log_level, false)
+            .map_max_entries("SCOPE", settings.0.pids)
+            .map_max_entries("RING", config.ring_bytes)
+            .map_max_entries("TALLIES", config.tally_buckets)
+            .map_max_entries("SLOTS", config.slots)
+            .load(OBJECT)
+            .map_err(|e| refused("create kcap's BPF maps", &e))?;
+
+        let mut attached = vec![];
+        for (program, tracepoint) in LINEAGE {
+            attach_tracepoint(&mut ebpf, program, tracepoint, &kernel_btf)?;
+            attached.push(program);
+        }
+        if config.outcomes {
+            attach_tracepoint(&mut ebpf, "kcap_sys_exit", "sys_exit", &kernel_btf)?;
+            attached.push("kcap_sys_exit");
+        }
+        let hook = attach_hook(&mut ebpf, &config, &kernel_btf, &ours)?;
+        attached.push(hook.program());
+
+        let mut tracer = Self {
+            ebpf,
+            hook,
+            blind: vec![],
+            attached,
+            config,
+        };
+        if hook == Hook::TpBtf {
+            tracer.blind.push("options".into());
+        } else {
+            tracer.account_inlined(&kernel_btf)?;
+        }
+        if !tracer.config.outcomes {
+            tracer.blind.push("outcome".into());
+        }
+        Ok(tracer)
+    }
+
+    /// The hook in use.
+    pub const fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// What this hook cannot see on this kernel.
+    pub fn blind(&self) -> &[String] {
+        &self.blind
+    }
+
+    /// Makes a cgroup, by id, define the scope of `session`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the map entry.
+    pub fn scope_cgroup(&mut self, id: u64, session: u32) -> Result<()> {
+        let mut cgroups: HashMap<_, u64, u32> =
+            HashMap::try_from(map_mut(&mut self.ebpf, "CGROUPS")?)?;
+        cgroups
+            .insert(id, session, 0)
+            .map_err(|e| refused("note the traced cgroup", &e))
+    }
+
+    /// The ring buffer. Can be taken once.
+    ///
+    /// # Errors
+    /// Where it was taken already.
+    pub fn ring(&mut self) -> Result<Ring> {
+        let map = self
+            .ebpf
+            .take_map("RING")
+            .context("the ring buffer was taken already")?;
+        Ok(Ring(RingBuf::try_from(map)?))
+    }
+
+    /// Detaches everything, then reads what is left in the tables: with the programs gone, nothing
+    /// changes them, and reading cannot make the kernel skip a kprobe.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to be read.
+    pub fn finish(mut self) -> Result<Finish> {
+        let mut finish = Finish::default();
+        for name in &self.attached {
+            let Some(program) = self.ebpf.program(name) else {
+                continue;
+            };
+            let Ok(fd) = program.fd() else { continue };
+            let info = sys::program_info(fd.as_fd())
+                .with_context(|| format!("cannot ask the kernel about program {name}"))?;
+            match info.recursion_misses {
+                Some(0) => {}
+                Some(n) => {
+                    finish.skipped.insert((*name).into(), n);
+                }
+                None => {
+                    finish.unproven =
+                        Some("this kernel does not count the programs it skips".into());
+                }
+            }
+        }
+        for name in std::mem::take(&mut self.attached) {
+            if let Some(program) = self.ebpf.program_mut(name) {
+                unload(program).with_context(|| format!("cannot detach {name}"))?;
+            }
+        }
+        for table in ["TALLIES", "OUTCOMES", "INLINED"] {
+            self.read_table(table, |key, n| {
+                if key.program != CALIBRATION {
+                    finish.tallies.push((key, n));
+                }
+            })?;
+        }
+        let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map("LOSS")?)?;
+        for values in counters.iter() {
+            finish.loss.push(values?.iter().sum());
+        }
+        Ok(finish)
+    }
+
+    /// Verified instructions of each attached program, which the benchmarks gate on.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn verified_insns(&self) -> Result<BTreeMap<String, u32>> {
+        let mut out = BTreeMap::new();
+        for name in &self.attached {
+            if let Some(program) = self.ebpf.program(name) {
+                let info = sys::program_info(program.fd()?.as_fd())?;
+                out.insert((*name).into(), info.verified_insns.unwrap_or(0));
+            }
+        }
+        Ok(out)
+    }
+
+    fn map(&self, name: &str) -> Result<&aya::maps::Map> {
+        self.ebpf
+            .map(name)
+            .with_context(|| format!("the BPF object has no map {name}"))
+    }
+
+    fn read_table(&self, name: &str, mut each: impl FnMut(Key, u64)) -> Result<()> {
+        let table: PerCpuArray<_, Plain<Bucket>> = PerCpuArray::try_from(self.map(name)?)?;
+        for bucket in table.iter() {
+            for cpu in bucket?.iter() {
+                for entry in cpu.0.entries {
+                    if entry.count != 0 {
+                        each(Key::from_words(entry.key), entry.count);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds which checks this kernel's compiler inlined, by making each once and looking whether
+    /// the hook saw it, and accounts those at their callers.
+    fn account_inlined(&mut self, kernel_btf: &Btf) -> Result<()> {
+        let pid = std::process::id();
+        self.set_scope(pid, CALIBRATION)?;
+        let made = make_inlined_checks();
+        self.set_scope(pid, 0)?;
+        let made = made.context("cannot make the checks that calibrate the hook")?;
+
+        let mut seen = vec![];
+        self.read_table("TALLIES", |key, _| {
+            if key.program == CALIBRATION && key.outcome == 0 && key.unasked == 0 {
+                seen.push((key.syscall, key.cap));
+            }
+        })?;
+        const CAP_SYS_ADMIN: u8 = 21;
+        if !seen
+            .iter()
+            .any(|&(nr, cap)| nr == 9 && cap == CAP_SYS_ADMIN)
+        {
+            self.blind.push("cap_vm_enough_memory".into());
+        }
+        for (site, nr, function, by_fentry, by_kprobe) in INLINED {
+            let cap = if site == site::MMAP_ADDR { 17 } else { 8 };
+            if !made.contains(&site) || seen.contains(&(nr, cap)) {
+                continue;
+            }
+            let name = if self.hook == Hook::Fexit {
+                by_fentry
+            } else {
+                by_kprobe
+            };
+            let program = program_mut(&mut self.ebpf, name)?;
+            match program {
+                Program::FEntry(p) => load_fentry(p, function, kernel_btf),
+                Program::KProbe(p) => load_kprobe(p, function),
+                _ => bail!("program {name} is of an unexpected type"),
+            }
+            .with_context(|| format!("checks that {function} makes cannot be seen"))?;
+            self.attached.push(name);
+        }
+        Ok(())
+    }
+
+    fn set_scope(&mut self, tgid: u32, value: u32) -> Result<()> {
+        let mut scope: Array<_, u32> = Array::try_from(map_mut(&mut self.ebpf, "SCOPE")?)?;
+        scope
+            .set(tgid, value, 0)
+            .with_context(|| format!("process id {tgid} is beyond kernel.pid_max"))
+    }
+
+    /// The configuration it was loaded with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+/// The ring buffer's reading side.
+pub struct Ring(RingBuf<MapData>);
+
+impl Ring {
+    /// Hands every record that is there to `each`; gives how many were no record of ours.
+    pub fn drain(&mut self, mut each: impl FnMut(Raw)) -> u64 {
+        let mut unknown = 0;
+        while let Some(item) = self.0.next() {
+            match decode(&item) {
+                Some(Raw::Tally(key, _)) if key.program == CALIBRATION => {}
+                Some(Raw::Evidence(e)) if e.key.program == CALIBRATION => {}
+                Some(Raw::Unasked(u)) if u.key.program == CALIBRATION => {}
+                Some(raw) => each(raw),
+                None => unknown += 1,
+            }
+        }
+        unknown
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
+    ebpf.map_mut(name)
+        .with_context(|| format!("the BPF object has no map {name}"))
+}
+
+fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name)
+        .with_context(|| format!("the BPF object has no program {name}"))
+}
+
+fn settings(config: &Config, kernel: &btf::Btf<'_>) -> Result<Settings> {
+    let subsys = match &config.subsystem {
+        None => u32::MAX,
+        Some(name) => kernel
+            .enumerator("cgroup_subsys_id", name)
+            .and_then(|n| u32::try_from(n).ok())
+            .with_context(|| format!("this kernel has no cgroup subsystem {name}"))?,
+    };
+    let mut paths = [[0; kcap_common::abi::settings::MATCH_LEN]; 4];
+    if config.matches.len() > paths.len() {
+        bail!("at most {} paths can be matched", paths.len());
+    }
+    for (slot, path) in paths.iter_mut().zip(&config.matches) {
+        let bytes = path.as_bytes();
+        if bytes.is_empty() || bytes.len() >= slot.len() || bytes.contains(&0) {
+            bail!(
+                "{path:?} cannot be matched: a path of 1 to {} bytes is needed",
+                slot.len() - 1
+            );
+        }
+        slot[..bytes.len()].copy_from_slice(bytes);
+    }
+    Ok(Settings {
+        clock_base: config.clock_base,
+        mmap_min_addr: config.mmap_min_addr,
+        cpus: u32::try_from(aya::util::nr_cpus().map_err(|(what, e)| {
+            anyhow::Error::new(e).context(format!("cannot count CPUs from {what}"))
+        })?)?,
+        pids: config.pid_max.max(1),
+        tally_mask: mask(config.tally_buckets)?,
+        outcome_mask: mask(OUTCOME_BUCKETS)?,
+        slot_mask: mask(config.slots)?,
+        subsys,
+        outcomes: config.outcomes.into(),
+        argv: config.argv.into(),
+        verify: config.verify.into(),
+        host_total: config.host_total.into(),
+        inlined: 0,
+        slice_shift: 20,
+        matches: config.matches.len() as u32,
+        hierarchy: config.hierarchy,
+        paths,
+    })
+}
+
+fn mask(entries: u32) -> Result<u32> {
+    if !entries.is_power_of_two() {
+        bail!("{entries} is no power of two");
+    }
+    Ok(entries - 1)
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -> Result<()> {
+    let program: &mut BtfTracePoint = program_mut(ebpf, name)?.try_into()?;
+    program
+        .load(tracepoint, btf)
+        .map_err(|e| refused(&format!("load program {name}"), &e))?;
+    program
+        .attach()
+        .map_err(|e| refused(&format!("attach to tracepoint {tracepoint}"), &e))?;
+    Ok(())
+}
+
+fn load_fentry(program: &mut FEntry, function: &str, btf: &Btf) -> Result<()> {
+    program
+        .load(function, btf)
+        .map_err(|e| refused(&format!("load fentry of {function}"), &e))?;
+    program
+        .attach()
+        .map_err(|e| refused(&format!("attach to {function}"), &e))?;
+    Ok(())
+}
+
+fn load_kprobe(program: &mut KProbe, function: &str) -> Result<()> {
+    program
+        .load()
+        .map_err(|e| refused(&format!("load kprobe of {function}"), &e))?;
+    program
+        .attach(function, 0)
+        .map_err(|e| refused(&format!("attach a kprobe to {function}"), &e))?;
+    Ok(())
+}
+
+/// Loads and attaches the hook chosen, or the first that works.
+fn attach_hook(
+    ebpf: &mut Ebpf,
+    config: &Config,
+    kernel_btf: &Btf,
+    ours: &btf::Btf<'_>,
+) -> Result<Hook> {
+    let mut why = vec![];
+    for hook in config.hook.order(&config.preemption) {
+        match try_hook(ebpf, hook, kernel_btf, ours) {
+            Ok(()) => return Ok(hook),
+            Err(e) => why.push(format!("{hook}: {e:#}")),
+        }
+    }
+    bail!(
+        "no hook can see cap_capable here ({}): see kcap doctor",
+        why.join("; ")
+    )
+}
+
+fn try_hook(ebpf: &mut Ebpf, hook: Hook, kernel_btf: &Btf, ours: &btf::Btf<'_>) -> Result<()> {
+    match program_mut(ebpf, hook.program())? {
+        Program::BtfTracePoint(p) => {
+            if !ours.has_typedef("btf_trace_cap_capable") {
+                bail!("this kernel has no tracepoint capability:cap_capable (6.14 on)");
+            }
+            p.load("cap_capable", kernel_btf)
+                .map_err(|e| refused("load the program", &e))?;
+            p.attach().map_err(|e| refused("attach the program", &e))?;
+        }
+        Program::FExit(p) => {
+            if ours.parameters("cap_capable") != Some(4) {
+                bail!("cap_capable has an unexpected signature in this kernel's BTF");
+            }
+            let p: &mut FExit = p;
+            p.load("cap_capable", kernel_btf)
+                .map_err(|e| refused("load the program", &e))?;
+            p.attach().map_err(|e| refused("attach the program", &e))?;
+        }
+        Program::KProbe(p) => load_kprobe(p, "cap_capable")?,
+        _ => bail!("unexpected program type"),
+    }
+    Ok(())
+}
+
+fn unload(program: &mut Program) -> Result<()> {
+    match program {
+        Program::BtfTracePoint(p) => p.unload()?,
+        Program::FExit(p) => p.unload()?,
+        Program::FEntry(p) => p.unload()?,
+        Program::KProbe(p) => p.unload()?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// One line for what the kernel refused, with the innermost cause and no verifier log.
+fn refused(what: &str, e: &(dyn std::error::Error + 'static)) -> anyhow::Error {
+    let mut innermost = e;
+    let mut errno = None;
+    loop {
+        if let Some(io) = innermost.downcast_ref::<io::Error>() {
+            errno = io.raw_os_error();
+        }
+        match innermost.source() {
+            Some(next) => innermost = next,
+            None => break,
+        }
+    }
+    let cause = innermost.to_string().replace('\n', " ");
+    if std::env::var_os("KCAP_VLOG").is_some() {
+        eprintln!("{e:?}");
+    }
+    let cause: String = cause.chars().take(300).collect();
+    let remedy = match errno {
+        Some(libc::EPERM | libc::EACCES) => {
+            ": run kcap as root on the host, with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN; see kcap doctor"
+        }
+        Some(libc::ENOSYS) => ": this kernel has no bpf(2): CONFIG_BPF_SYSCALL is needed",
+        Some(libc::ENOMEM) => ": free memory, or trace with a smaller --ring-size",
+        _ => "",
+    };
+    anyhow::anyhow!("the kernel refused to {what}: {cause}{remedy}")
+}
+
+/// Makes each check that compilers inline once, harmlessly: setting this thread's own capability
+/// sets and securebits to what they are, and mapping a page at address 0 for a moment. Gives the
+/// sites that a check must have been made at.
+fn make_inlined_checks() -> io::Result<Vec<u8>> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let mut made = vec![];
+    let header = Header {
+        version: 0x2008_0522,
+        pid: 0,
+    };
+    let mut data = [0u32; 6];
+    // SAFETY: version 3 takes a header and two data structs of three words.
+    unsafe {
+        if libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) != 0
+            || libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    made.push(site::CAPSET);
+    // SAFETY: integers only. Setting what is set succeeds, or is refused, and changes nothing.
+    unsafe {
+        let bits = libc::prctl(libc::PR_GET_SECUREBITS);
+        if bits >= 0 {
+            libc::prctl(libc::PR_SET_SECUREBITS, bits);
+            made.push(site::PRCTL);
+        }
+    }
+    let min = std::fs::read_to_string("/proc/sys/vm/mmap_min_addr").unwrap_or_default();
+    // SAFETY: a new private page at an address that nothing of ours uses, unmapped at once.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let p = libc::mmap(std::ptr::null_mut(), 4096, prot, flags, -1, 0);
+        if p != libc::MAP_FAILED {
+            libc::munmap(p, 4096);
+        }
+        // An ordinary writable mapping: asks through cap_vm_enough_memory.
+        let q = libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            prot,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if q != libc::MAP_FAILED {
+            libc::munmap(q, 4096);
+        }
+    }
+    if min.trim().parse::<u64>().is_ok_and(|n| n > 0) {
+        made.push(site::MMAP_ADDR);
+    }
+    Ok(made)
+}
+
+/// Tries each hook on its own, detaching at once: what `kcap doctor` reports.
+pub fn probe(config: &Config) -> Vec<(Hook, Result<()>)> {
+    Hook::ALL
+        .into_iter()
+        .map(|hook| {
+            let config = Config {
+                hook: Choice::Forced(hook),
+                ..config.clone()
+            };
+            (hook, Tracer::load(config).map(drop))
+        })
+        .collect()
+}

@@ -1,0 +1,139 @@
+//! Ring buffer records: bytes to owned values.
+
+use bytes::{Buf, Bytes};
+use kcap_common::abi::{
+    Key,
+    record::{Argv, Enter, Evidence, Exec, Exit, Fork, Tally, Unasked, kind},
+};
+
+/// A record, as the kernel side wrote it.
+#[derive(Debug)]
+pub enum Raw {
+    /// Counts handed over.
+    Tally(Key, u64),
+    /// A sample.
+    Evidence(Box<Evidence>),
+    /// A process was made.
+    Fork(Fork),
+    /// A process entered.
+    Enter(Enter),
+    /// A program was executed.
+    Exec(Box<Exec>),
+    /// Its arguments, and the length of the whole vector: cut where that is more.
+    Argv {
+        /// Generation.
+        program: u32,
+        /// Length of the whole vector.
+        full: u32,
+        /// NUL-separated.
+        bytes: Bytes,
+    },
+    /// A process ended.
+    Exit(Exit),
+    /// A need that asks nothing.
+    Unasked(Box<Unasked>),
+}
+
+/// Reads one record; `None` where it is none that this kcap knows.
+pub fn decode(item: &[u8]) -> Option<Raw> {
+    let tag = item.get(..4)?.get_u32_ne();
+    Some(match tag {
+        kind::TALLY => {
+            let t: Tally = read(item)?;
+            Raw::Tally(t.key, t.count)
+        }
+        kind::EVIDENCE => Raw::Evidence(Box::new(read(item)?)),
+        kind::FORK => Raw::Fork(read(item)?),
+        kind::ENTER => Raw::Enter(read(item)?),
+        kind::EXEC => Raw::Exec(Box::new(read(item)?)),
+        kind::ARGV => {
+            let head = size_of::<Argv>() - kcap_common::abi::record::ARGV_LEN;
+            let mut b = Bytes::copy_from_slice(item);
+            if b.len() < head {
+                return None;
+            }
+            b.advance(4);
+            let program = b.get_u32_ne();
+            let len = b.get_u32_ne() as usize;
+            let full = b.get_u32_ne();
+            b.truncate(len.min(b.len()));
+            Raw::Argv {
+                program,
+                full,
+                bytes: b,
+            }
+        }
+        kind::EXIT => Raw::Exit(read(item)?),
+        kind::UNASKED => Raw::Unasked(Box::new(read(item)?)),
+        _ => return None,
+    })
+}
+
+/// Shapes made of integers and arrays of them: any bytes are a value.
+trait Plain: Copy {}
+impl Plain for Tally {}
+impl Plain for Evidence {}
+impl Plain for Fork {}
+impl Plain for Enter {}
+impl Plain for Exec {}
+impl Plain for Exit {}
+impl Plain for Unasked {}
+
+fn read<T: Plain>(item: &[u8]) -> Option<T> {
+    if item.len() < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: the slice is long enough, the read does not need alignment, and any bytes are a T.
+    Some(unsafe { item.as_ptr().cast::<T>().read_unaligned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_unknown_records_are_none() {
+        assert!(decode(&[]).is_none());
+        assert!(decode(&[1, 0]).is_none());
+        assert!(decode(&kind::TALLY.to_ne_bytes()).is_none());
+        assert!(decode(&[99, 0, 0, 0, 0, 0, 0, 0]).is_none());
+        assert!(decode(&kind::ARGV.to_ne_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_tally_is_read_back() {
+        let mut b = vec![];
+        b.extend(kind::TALLY.to_ne_bytes());
+        b.extend(0u32.to_ne_bytes());
+        let key = Key {
+            program: 7,
+            cap: 3,
+            class: 0o2755,
+            ..Key::default()
+        };
+        for w in key.words() {
+            b.extend(w.to_le_bytes());
+        }
+        b.extend(42u64.to_ne_bytes());
+        assert!(matches!(decode(&b), Some(Raw::Tally(k, 42)) if k == key));
+    }
+
+    #[test]
+    fn arguments_are_cut_to_what_is_there() {
+        let mut b = vec![];
+        b.extend(kind::ARGV.to_ne_bytes());
+        b.extend(5u32.to_ne_bytes());
+        b.extend(9999u32.to_ne_bytes());
+        b.extend(20_000u32.to_ne_bytes());
+        b.extend(b"ls\0-l\0");
+        let Some(Raw::Argv {
+            program: 5,
+            full: 20_000,
+            bytes,
+        }) = decode(&b)
+        else {
+            panic!("not read");
+        };
+        assert_eq!(&bytes[..], b"ls\0-l\0");
+    }
+}

@@ -1,0 +1,23 @@
+//! A running build to a capture: the one stage that is asynchronous, and that needs root.
+
+mod assemble;
+mod filecaps;
+pub mod kernel;
+mod session;
+
+pub use session::{Failure, Options, config, run};
+
+use crate::host::{Facts, cgroup::Layout};
+
+/// Tries every hook on this host, attaching and detaching it: name, and what it failed with.
+pub fn probe_hooks() -> Vec<(&'static str, Result<(), String>)> {
+    let facts = Facts::read();
+    let config = match Layout::detect() {
+        Ok(layout) => config(&facts, &layout),
+        Err(_) => kernel::Config::default(),
+    };
+    kernel::probe(&config)
+        .into_iter()
+        .map(|(hook, result)| (hook.name(), result.map_err(|e| format!("{e:#}"))))
+        .collect()
+}

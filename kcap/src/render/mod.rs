@@ -1,0 +1,38 @@
+//! From a report to bytes. Everything in a report that the traced build chose (paths, arguments,
+//! names) is untrusted: what reaches a terminal is escaped and bounded.
+
+mod escape;
+mod json;
+mod table;
+
+use std::io::{self, Write};
+
+use crate::report::Report;
+
+/// What a report is rendered as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One screen for people, 80 columns.
+    #[default]
+    Table,
+    /// The report itself, `kcap.report/v1`.
+    Json,
+}
+
+/// How a rendering looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// Colours for a terminal.
+    pub color: bool,
+}
+
+/// Renders a report. The same report gives the same bytes.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write) -> io::Result<()> {
+    match format {
+        Format::Table => table::write(report, style, to),
+        Format::Json => to.write_all(json::text(report)?.as_bytes()),
+    }
+}

@@ -1,0 +1,161 @@
+use super::*;
+use crate::capture::{Capture, Exec, Origin, Program, Sets, Tally};
+use crate::interpret::interpret;
+
+fn tally(cap: Cap, granted: bool, syscall: u16, count: u64) -> Tally {
+    Tally {
+        program: 1,
+        cap: Some(cap.0),
+        result: u8::from(!granted),
+        syscall: Some(syscall),
+        abi: 1,
+        count,
+        ..Tally::default()
+    }
+}
+
+fn capture() -> Capture {
+    let caps = Sets {
+        bounding: 0xa804_25fb,
+        ..Sets::default()
+    };
+    let mut capture = Capture {
+        programs: vec![Program {
+            id: 1,
+            origin: Origin::Exec,
+            path: "/usr/local/lib/some/rather/long/path/bin/chown".to_owned(),
+            exec: Some(Exec {
+                caps,
+                ..Exec::default()
+            }),
+            ..Program::default()
+        }],
+        tallies: vec![
+            tally(Cap::CHOWN, true, 260, 29),
+            tally(Cap::AUDIT_WRITE, true, 44, 3),
+            tally(Cap::FSETID, true, 90, 31),
+            tally(Cap::SYS_ADMIN, false, 9, 8301),
+        ],
+        ..Capture::default()
+    };
+    capture.host.arch = "x86_64".to_owned();
+    capture.host.kernel = "6.18.5".to_owned();
+    capture.host.hook = "tp_btf".to_owned();
+    capture
+        .host
+        .sysctl
+        .insert("vm.overcommit_memory".to_owned(), "0".to_owned());
+    capture.subject.dockerfile = Some("services/api/Dockerfile".to_owned());
+    capture.subject.exit_status = Some(0);
+    capture.subject.duration_ms = 252_000;
+    capture
+}
+
+fn table(capture: &Capture, color: bool) -> String {
+    let mut out = Vec::new();
+    write(&interpret(capture), Style { color }, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn the_first_screen() {
+    let expected = "\
+services/api/Dockerfile   build ok 4m12s   seen once, 0 checks lost
+NEED    CHOWN + AUDIT_WRITE (unsure)   drops 12 of today's 14
+SEEN    8364 checks of 4 capabilities, by tp_btf on 6.18.5
+
+CAP                  CHECKS  WHERE                            WHY
+CHOWN                    29  …/long/path/bin/chown: fchownat  used
+AUDIT_WRITE               3  …er/long/path/bin/chown: sendto  ? out-of-band
+
+UNSURE  AUDIT_WRITE: audit: the answer comes as a message that may be ignored
+NOT     FSETID 31 (chmod: the mode asked for has no setgid bit), SYS_ADMIN 8301
+        (memory: asked on every mapping, and the answer changes nothing)
+APPLY   capabilities: {drop: [ALL], add: [CHOWN, AUDIT_WRITE]}
+";
+    assert_eq!(table(&capture(), false), expected);
+}
+
+#[test]
+fn loss_comes_first_and_nothing_is_called_not_required() {
+    let mut capture = capture();
+    capture.loss.checks = 12;
+    capture.loss.execs = 1;
+    let text = table(&capture, false);
+    let second = text.lines().nth(1).unwrap();
+    assert!(
+        second.starts_with("INCOMPLETE  lost 12 checks, 1 fork, exec or exit records;"),
+        "{text}"
+    );
+    assert!(text.contains("NEED    at least CHOWN"), "{text}");
+    assert!(
+        !text.contains("\nNOT ") && !text.contains("APPLY") && !text.contains("drops"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nASKED   FSETID 31 (as far as was seen:"),
+        "{text}"
+    );
+}
+
+#[test]
+fn colours_only_where_asked() {
+    let plain = table(&capture(), false);
+    let colored = table(&capture(), true);
+    assert!(!plain.contains('\u{1b}'));
+    assert!(colored.contains("\u{1b}[1mNEED    \u{1b}[0m"));
+    let mut stripped = colored.replace("\u{1b}[0m", "");
+    for code in ["1", "1;31", "33"] {
+        stripped = stripped.replace(&format!("\u{1b}[{code}m"), "");
+    }
+    assert_eq!(stripped, plain);
+}
+
+#[test]
+fn what_the_build_chose_is_escaped_and_bounded() {
+    let mut capture = capture();
+    capture.subject.dockerfile = None;
+    capture.subject.command = vec!["\u{1b}]0;x\u{7}".repeat(10_000)];
+    capture.programs[0].path = "/a\n\u{202e}\u{9b}31m".repeat(100);
+    capture.loss.unproven = Some("x\u{1b}[2J".repeat(1000));
+    let text = table(&capture, false);
+    assert!(text.len() < 3000);
+    for line in text.lines() {
+        assert!(
+            !line.chars().any(super::super::escape::is_unsafe),
+            "{line:?}"
+        );
+        assert!(width(line) <= COLUMNS, "{line:?}");
+    }
+}
+
+#[test]
+fn a_build_that_needs_nothing() {
+    let mut capture = capture();
+    capture.tallies.truncate(4);
+    capture.tallies.drain(..2);
+    let text = table(&capture, false);
+    assert!(
+        text.contains("NEED    nothing   drops 14 of today's 14\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("APPLY   capabilities: {drop: [ALL], add: []}\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn durations() {
+    assert_eq!(duration(340), "340ms");
+    assert_eq!(duration(12_345), "12.3s");
+    assert_eq!(duration(252_000), "4m12s");
+    assert_eq!(duration(3_720_000), "1h02m");
+}
+
+#[test]
+fn long_words_are_broken() {
+    let lines = wrap(&format!("a {} b", "x".repeat(100)), 72);
+    assert!(lines.iter().all(|line| width(line) <= 72));
+    assert_eq!(lines.concat().matches('x').count(), 100);
+}

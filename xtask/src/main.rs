@@ -1,0 +1,53 @@
+//! kcap's own tasks, run as `cargo xtask TASK`.
+
+mod bpf;
+mod demo;
+mod setup;
+mod sh;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "kcap's own tasks", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what is missing for the other tasks (Debian, Ubuntu)
+    Setup(setup::Args),
+    /// Build the BPF object that is committed as kcap/bpf/kcap.bpf.o
+    Bpf(bpf::Args),
+    /// Trace a real build of an example Dockerfile, or of your own, to its report
+    Demo(demo::Args),
+    /// Run every tier of tests that this machine can run
+    Test(test::Args),
+    /// Run one program in a virtual machine with a chosen kernel
+    Vm(vm::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup(args) => setup::run(&args),
+        Task::Bpf(args) => bpf::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Vm(args) => vm::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<sh::Exit>() {
+            Some(sh::Exit(status)) => ExitCode::from(*status),
+            None => {
+                eprintln!("xtask: {error:#}");
+                ExitCode::from(2)
+            }
+        },
+    }
+}

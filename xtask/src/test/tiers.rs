@@ -1,0 +1,292 @@
+//! What each tier of tests runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::Kind;
+use super::run::{Counter, Tier};
+use crate::setup::{self, Need};
+use crate::vm::{Cgroup, Machine, Preempt};
+use crate::{bpf, demo, sh};
+
+/// The guests: every series of kernels with each preemption mode. The layouts of control groups
+/// are spread over them, so that each is met without booting more often.
+const GUESTS: [(&str, Preempt, Cgroup); 4] = [
+    ("6.1", Preempt::Voluntary, Cgroup::V2),
+    ("6.1", Preempt::Full, Cgroup::Hybrid),
+    ("6.12", Preempt::Voluntary, Cgroup::V1),
+    ("6.12", Preempt::Full, Cgroup::V2),
+];
+/// Longer than the tests take in a guest, ten to twenty times slower than its host.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// The target that static programs are built for; naming it keeps build scripts dynamic.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// One test at a time, since each traces; skips are told at once.
+const TEST_ARGS: [&str; 2] = ["--test-threads=1", "--nocapture"];
+
+/// Runs one tier.
+///
+/// # Errors
+/// Where something fails that is no test: a build, a program that does not start.
+pub fn run(kind: Kind, tier: &mut Tier) -> Result<()> {
+    match kind {
+        Kind::Lint => lint(tier),
+        Kind::Pure => pure(tier),
+        Kind::Bpf => object(tier),
+        Kind::Root => root(tier),
+        Kind::Vm => vm(tier),
+        Kind::Engines => engines(tier),
+    }
+}
+
+/// Sets up for a tier, or skips it and says why.
+fn ready(tier: &mut Tier, need: Need) -> bool {
+    match setup::ensure(&[need]) {
+        Ok(_) => true,
+        Err(why) if why.is::<sh::Exit>() => {
+            tier.skip("something is missing that only a person can install: see above");
+            false
+        }
+        Err(why) => {
+            tier.skip(format!("set-up failed: {why:#}"));
+            false
+        }
+    }
+}
+
+fn lint(tier: &mut Tier) -> Result<()> {
+    for tool in ["fmt", "clippy"] {
+        if sh::output(sh::cargo().args([tool, "--version"])).is_err() {
+            tier.skip("no rustfmt or clippy: run `rustup component add rustfmt clippy`");
+            return Ok(());
+        }
+    }
+    tier.check(sh::cargo().args(["fmt", "--all", "--check"]));
+    let deny = ["--", "--deny", "warnings"];
+    tier.check(
+        sh::cargo()
+            .args(["clippy", "--quiet", "--all-targets"])
+            .args(deny),
+    );
+    // `--all-targets` leaves out test programs that only run when named.
+    let named = ["clippy", "--quiet", "--package", "kcap", "--test", "*"];
+    tier.check(sh::cargo().args(named).args(deny));
+    let pure = [
+        "clippy",
+        "--quiet",
+        "--package",
+        "kcap",
+        "--no-default-features",
+    ];
+    tier.check(sh::cargo().args(pure).args(deny));
+    Ok(())
+}
+
+fn pure(tier: &mut Tier) -> Result<()> {
+    tier.tests(sh::cargo().args(["test", "--quiet", "--no-fail-fast"]))?;
+    tier.tests(sh::cargo().args([
+        "test",
+        "--quiet",
+        "--no-fail-fast",
+        "--package",
+        "kcap",
+        "--no-default-features",
+        "--lib",
+    ]))
+}
+
+fn object(tier: &mut Tier) -> Result<()> {
+    ready(tier, Need::Bpf);
+    match bpf::check()? {
+        bpf::Outcome::Reproduced(what) => {
+            println!("{what}");
+            tier.pass();
+        }
+        bpf::Outcome::Fresh(what) => {
+            println!("{what}");
+            tier.pass();
+            // Where Debian has moved on, that is no fault of this machine's or of the object's.
+            if bpf::toolchain::discover().is_none() {
+                tier.not_run
+                    .push("no toolchain to reproduce the object with".into());
+            }
+        }
+        bpf::Outcome::Stale(why) => tier.fail(why),
+    }
+    Ok(())
+}
+
+/// Why this process cannot load BPF programs, if so.
+fn privileges() -> Option<String> {
+    const SYS_ADMIN: u64 = 1 << 21;
+    const BPF: u64 = 1 << 39;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .unwrap_or(0);
+    if !sh::is_root() {
+        Some("needs root: run it as root".into())
+    } else if held & (SYS_ADMIN | BPF) == 0 {
+        Some("needs CAP_BPF or CAP_SYS_ADMIN, which this root does not have".into())
+    } else if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        Some("needs a kernel with BTF (/sys/kernel/btf/vmlinux)".into())
+    } else {
+        None
+    }
+}
+
+fn root(tier: &mut Tier) -> Result<()> {
+    if let Some(why) = privileges() {
+        tier.skip(why);
+        return Ok(());
+    }
+    if !ready(tier, Need::Test) {
+        return Ok(());
+    }
+    let programs = Programs::build(&mut sh::cargo())?;
+    tier.tests(
+        Command::new(programs.get("root")?)
+            .args(TEST_ARGS)
+            .current_dir(sh::workspace().join("kcap"))
+            .envs(programs.environment()?),
+    )
+}
+
+fn vm(tier: &mut Tier) -> Result<()> {
+    if cfg!(not(target_arch = "x86_64")) {
+        tier.skip("guests are x86-64 only");
+        return Ok(());
+    }
+    if !ready(tier, Need::Test) {
+        return Ok(());
+    }
+    // A folder of its own: other flags would have cargo build everything anew each time.
+    let programs = Programs::build(
+        sh::cargo()
+            .env("CARGO_TARGET_DIR", sh::target().join("vm"))
+            .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            .env("CARGO_BUILD_TARGET", STATIC_TARGET),
+    )?;
+    for (series, preempt, cgroup) in GUESTS {
+        let name = format!("Linux {series} preempt={}", preempt.name());
+        let Ok(kernel) = setup::kernel(series) else {
+            tier.skip(format!(
+                "{name}: this machine's package sources have no such kernel"
+            ));
+            continue;
+        };
+        println!("\n--- {name}");
+        let test = programs.get("root")?.to_string_lossy().into_owned();
+        let machine = Machine {
+            kernel,
+            preempt,
+            cgroup,
+            processors: 2,
+            files: programs.files(),
+            environment: programs
+                .environment()?
+                .into_iter()
+                .map(|(key, value)| format!("{key}={}", value.display()))
+                .collect(),
+            timeout: GUEST_TIMEOUT,
+            command: std::iter::once(test)
+                .chain(TEST_ARGS.map(str::to_owned))
+                .collect(),
+        };
+        let mut counter = Counter::default();
+        match machine.run(|line| counter.line(line)) {
+            Ok(status) => tier.settle(&counter, status == 0, &name),
+            Err(why) => tier.fail(format!("{name}: {why:#}")),
+        }
+    }
+    Ok(())
+}
+
+fn engines(tier: &mut Tier) -> Result<()> {
+    let Some(executor) = demo::kaniko::executor() else {
+        tier.skip("no Kaniko executor: set KCAP_KANIKO_EXECUTOR to its path");
+        return Ok(());
+    };
+    if let Some(why) = privileges() {
+        tier.skip(why);
+        return Ok(());
+    }
+    if !ready(tier, Need::Kaniko) {
+        return Ok(());
+    }
+    tier.tests(
+        sh::cargo()
+            .args(["test", "--package", "kcap", "--test", "kaniko", "--"])
+            .args(TEST_ARGS)
+            .env("KCAP_KANIKO_EXECUTOR", executor),
+    )
+}
+
+/// Programs that cargo built for a test, by the names of their targets.
+struct Programs(BTreeMap<String, PathBuf>);
+
+impl Programs {
+    /// Builds kcap, its test program `root`, and the workload that this traces.
+    fn build(cargo: &mut Command) -> Result<Self> {
+        cargo
+            .args([
+                "test",
+                "--package",
+                "kcap",
+                "--test",
+                "root",
+                "--test",
+                "workload",
+            ])
+            .args(["--no-run", "--message-format", "json-render-diagnostics"]);
+        let output = cargo
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo")?;
+        if !output.status.success() {
+            bail!("`{}` failed: see above", sh::shown(cargo));
+        }
+        let mut programs = BTreeMap::new();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else {
+                continue;
+            };
+            let name = message["target"]["name"].as_str();
+            if let (Some(name), Some(path)) = (name, message["executable"].as_str()) {
+                programs.insert(name.to_owned(), PathBuf::from(path));
+            }
+        }
+        Ok(Self(programs))
+    }
+
+    fn get(&self, name: &str) -> Result<&Path> {
+        let path = self.0.get(name).map(PathBuf::as_path);
+        path.with_context(|| format!("cargo built no program `{name}` for the tests"))
+    }
+
+    /// How a test program finds the others.
+    fn environment(&self) -> Result<[(&'static str, &Path); 2]> {
+        Ok([
+            ("KCAP_WORKLOAD", self.get("workload")?),
+            ("CARGO_BIN_EXE_kcap", self.get("kcap")?),
+        ])
+    }
+
+    /// The programs, at their own paths: that of kcap is compiled into its tests.
+    fn files(&self) -> Vec<(PathBuf, String)> {
+        self.0
+            .values()
+            .map(|path| (path.clone(), path.to_string_lossy().into_owned()))
+            .collect()
+    }
+}
