@@ -5,6 +5,8 @@
 //! no helper. Two threads that share a slot are told apart by a compare-and-swap; the later one's
 //! outcomes are then unknown, and counted as such.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use aya_ebpf::{macros::map, maps::Array};
 use kcap_common::abi::record::{OPEN, Slot};
 
@@ -90,10 +92,11 @@ fn claim(word: *mut u64, new: u64) -> bool {
     previous == 0
 }
 
-/// Gives the slot back. Only its owner may.
+/// Gives the slot back. Only its owner may. Whoever claims it next empties it: a store to it that
+/// came after this one would undo theirs.
 #[inline(always)]
 pub fn release(slot: &mut Slot) {
-    slot.used = 0;
+    compiler_fence(Ordering::Release);
     // SAFETY: a plain store of an aligned word.
     unsafe { (&raw mut slot.owner).write_volatile(0) };
 }

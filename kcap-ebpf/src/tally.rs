@@ -36,12 +36,14 @@ pub static INLINED: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(3 * INLI
 /// Buckets of each program of [`INLINED`].
 pub const INLINED_BUCKETS: u32 = 64;
 
+/// Wakes userspace, whether or not it has caught up (`BPF_RB_FORCE_WAKEUP`).
+pub const FORCE_WAKEUP: u64 = 2;
+
 /// Userspace is woken early once a quarter of the ring buffer is in use; below that it comes by
 /// itself, and a wake-up would cost the traced program.
 #[inline(always)]
 pub fn wakeup() -> u64 {
     const NO_WAKEUP: u64 = 1;
-    const FORCE_WAKEUP: u64 = 2;
     const AVAIL_DATA: u64 = 0;
     const RING_SIZE: u64 = 1;
     if RING.query(AVAIL_DATA) * 4 > RING.query(RING_SIZE) {

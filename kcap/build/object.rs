@@ -206,3 +206,116 @@ fn manifest_part(manifest: &str, direct: &BTreeSet<String>) -> String {
     }
     part
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCK: &str = r#"version = 4
+
+[[package]]
+name = "a"
+version = "1.0.0"
+source = "registry"
+checksum = "aa"
+dependencies = [
+ "b 2.0.0",
+]
+
+[[package]]
+name = "b"
+version = "1.0.0"
+source = "registry"
+
+[[package]]
+name = "b"
+version = "2.0.0"
+source = "registry"
+
+[[package]]
+name = "kcap"
+version = "0.1.0"
+dependencies = [
+ "b 1.0.0",
+ "kcap-common",
+]
+
+[[package]]
+name = "kcap-common"
+version = "0.1.0"
+
+[[package]]
+name = "kcap-ebpf"
+version = "0.1.0"
+dependencies = [
+ "a",
+ "kcap-common",
+]
+"#;
+
+    #[test]
+    fn the_lock_counts_as_far_as_it_is_depended_on() {
+        let locked = lock_closure(LOCK);
+        assert!(locked.text.contains("version = \"2.0.0\""));
+        assert!(!locked.text.contains("name = \"b\"\nversion = \"1.0.0\""));
+        assert!(!locked.text.contains("name = \"kcap\""));
+        let direct: Vec<&str> = locked.direct.iter().map(String::as_str).collect();
+        assert_eq!(direct, ["a", "kcap-common"]);
+        let other = LOCK.replace("aa", "bb");
+        assert_ne!(lock_closure(&other).text, locked.text);
+    }
+
+    #[test]
+    fn the_manifest_counts_as_far_as_it_decides() {
+        let manifest = "[workspace.package]\nedition = \"2024\"\n\n[workspace.dependencies]\n\
+                        a = \"1\"\nserde = \"1\"\n[workspace.lints.rust]\nx = \"warn\"\n\
+                        [profile.dev]\ndebug = 1\n[profile.release.package.kcap-ebpf]\n# why\n\
+                        debug = 2\n";
+        let part = manifest_part(manifest, &BTreeSet::from(["a".to_owned()]));
+        assert_eq!(
+            part,
+            "[workspace.package]\nedition = \"2024\"\na = \"1\"\n\
+             [profile.release.package.kcap-ebpf]\ndebug = 2\n"
+        );
+    }
+
+    #[test]
+    fn notes_are_read_as_written() {
+        let note = Note {
+            sources: "00".into(),
+            object: "ff".into(),
+            toolchain: "rustc-web-1.96.0+dfsg1, bpf-linker 0.13.0, cargo = x".into(),
+        };
+        assert_eq!(Note::parse(&note.render()), Some(note));
+        assert_eq!(Note::parse("sources = \"00\"\n"), None);
+    }
+
+    #[test]
+    fn every_source_and_flag_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let sum = |flags: &[&str]| sources(root, flags).unwrap();
+        assert_eq!(sum(&[]), None);
+        for name in ["kcap-common/src/abi", "kcap-ebpf/src"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        for name in [
+            "kcap-common/Cargo.toml",
+            "kcap-ebpf/Cargo.toml",
+            "Cargo.toml",
+        ] {
+            fs::write(root.join(name), "").unwrap();
+        }
+        fs::write(root.join("Cargo.lock"), LOCK).unwrap();
+        let first = sum(&[]);
+        assert!(first.is_some());
+        assert_eq!(sum(&[]), first);
+        assert_ne!(sum(&["-Cx"]), first);
+        let source = root.join("kcap-common/src/abi/key.rs");
+        fs::write(&source, "a").unwrap();
+        let second = sum(&[]);
+        assert_ne!(second, first);
+        fs::rename(&source, root.join("kcap-common/src/abi/yek.rs")).unwrap();
+        assert_ne!(sum(&[]), second);
+    }
+}

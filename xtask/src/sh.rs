@@ -54,7 +54,8 @@ pub fn find(program: &str) -> Option<PathBuf> {
 
 /// The command as one would type it, shortened.
 pub fn shown(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
+    let program = Path::new(command.get_program());
+    let words: Vec<_> = std::iter::once(program.file_name().unwrap_or(program.as_os_str()))
         .chain(command.get_args())
         .map(OsStr::to_string_lossy)
         .collect();

@@ -95,8 +95,8 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         (*e).flags = flags;
         scope::set(tgid, program | if executor { scope::SLICED } else { 0 });
     }
-    // Userspace is woken: it reads the file's capabilities while the file is there.
-    entry.submit(0);
+    // Userspace reads the file's capabilities while the file is there.
+    entry.submit(tally::FORCE_WAKEUP);
     if setting!(argv) != 0 {
         argv(task, program);
     }

@@ -280,7 +280,7 @@ fn write(task: Ptr, entry: u32, regs: Ptr, told: &Told) -> u64 {
         };
         (*u).len = if len > 0 { len as u32 } else { 0 };
     }
-    // Userspace is woken: it reads a refused file's capabilities while the file is there.
-    record.submit(0);
+    // Userspace reads a refused file's capabilities while the file is there.
+    record.submit(tally::FORCE_WAKEUP);
     0
 }

@@ -207,6 +207,8 @@ impl<'a> Session<'a> {
             tally,
             inside: self.scope.inside(tally.program),
             base_level: self.scope.base_level(),
+            bounding: self.scope.bounding(),
+            succeeded: self.capture.subject.exit_status == Some(0),
             overcommit: self.overcommit,
             siblings: self
                 .siblings
@@ -236,6 +238,10 @@ pub struct Facts<'a> {
     pub inside: bool,
     /// Depth of the container's user namespace.
     pub base_level: u32,
+    /// The bounding set that the build ran with, where it was seen.
+    pub bounding: Option<u64>,
+    /// The traced command ended with status 0.
+    pub succeeded: bool,
     /// What the kernel's memory question decides.
     pub overcommit: Overcommit,
     /// What else was asked in the same decisions.

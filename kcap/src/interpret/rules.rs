@@ -99,6 +99,9 @@ const MEMORY: &[Sysno] = &[
     Sysno::shmget,
 ];
 
+/// What Docker gives a container, as a mask: the set under which a build's image is the one meant.
+const DOCKER_DEFAULT: u64 = 0xa804_25fb;
+
 /// `PR_SET_SECCOMP` of `prctl`.
 const PR_SET_SECCOMP: u32 = 22;
 
@@ -151,8 +154,26 @@ pub static RULES: &[Rule] = &[
         verdict: Unneeded,
         because: NoEffect,
         reason: "memory: asked on every mapping, and the answer changes nothing",
-        functions: &["cap_vm_enough_memory"],
+        functions: &["cap_vm_enough_memory", "security_vm_enough_memory_mm"],
         applies: asks_for_memory,
+    },
+    Rule {
+        name: "given-up",
+        verdict: Unneeded,
+        because: NoEffect,
+        reason: "refused to a program that had given it up: the container holds it",
+        functions: &[],
+        applies: |f| !f.granted && f.bounding.is_some_and(|set| set & f.cap.bit() != 0),
+    },
+    Rule {
+        name: "done-without",
+        verdict: Unneeded,
+        because: Tolerated,
+        reason: "refused, no engine grants it by default, and the build succeeded without it",
+        functions: &[],
+        applies: |f| {
+            !f.granted && f.succeeded && f.bounding.is_some() && DOCKER_DEFAULT & f.cap.bit() == 0
+        },
     },
     Rule {
         name: "opaque",
@@ -175,7 +196,7 @@ pub static RULES: &[Rule] = &[
         verdict: Unneeded,
         because: NoEffect,
         reason: "capset: the inheritable set asked for is within what is held",
-        functions: &["cap_capset"],
+        functions: &["cap_capset", "security_capset"],
         applies: |f| {
             f.cap == Cap::SETPCAP
                 && f.in_call(&[Sysno::capset])

@@ -88,6 +88,29 @@ impl Case {
 }
 
 #[test]
+fn what_the_container_holds_is_not_refused_for_lack_of_it() {
+    let case = || refused(Cap::DAC_OVERRIDE, Sysno::openat, 0).ended(EACCES);
+    let holding =
+        |set: u64| case().around(|c| c.programs[0].exec.as_mut().unwrap().caps.bounding = set);
+    assert_eq!(holding(1 << 1).rule(), "given-up");
+    assert_eq!(holding(1 << 2).rule(), "refused");
+}
+
+#[test]
+fn a_build_that_succeeds_without_what_no_engine_grants_needs_it_not() {
+    let case = |cap, status| {
+        refused(cap, Sysno::setsockopt, 0)
+            .ended(EPERM)
+            .around(|c| c.subject.exit_status = Some(status))
+            .rule()
+    };
+    assert_eq!(case(Cap::NET_ADMIN, 0), "done-without");
+    assert_eq!(case(Cap::NET_ADMIN, 1), "refused");
+    // Docker would grant this one: the image meant is the one built with it.
+    assert_eq!(case(Cap::CHOWN, 0), "refused");
+}
+
+#[test]
 fn names_are_unique_and_every_check_has_a_rule() {
     let mut names: Vec<_> = RULES.iter().map(|rule| rule.name).collect();
     names.sort_unstable();

@@ -67,14 +67,17 @@ fn a_build_in_small() {
     let report = interpret(&session(vec![
         tally(Cap::CHOWN, true, FCHOWNAT, 0, 29),
         tally(Cap::SYS_ADMIN, false, MMAP, 0, 8301),
-        failed(tally(Cap::FOWNER, false, 90, 0o644, 2), 1),
+        failed(tally(Cap::SYS_RESOURCE, false, 160, 7, 2), 1),
         tally(Cap::AUDIT_WRITE, true, 44, 0, 3),
     ]));
-    assert_eq!(report.required, [Cap::CHOWN, Cap::FOWNER, Cap::AUDIT_WRITE]);
+    assert_eq!(
+        report.required,
+        [Cap::CHOWN, Cap::SYS_RESOURCE, Cap::AUDIT_WRITE]
+    );
     assert_eq!(report.unsure, [Cap::AUDIT_WRITE]);
     assert_eq!(report.checks, 29 + 8301 + 2 + 3);
     assert_eq!(of(&report, Cap::CHOWN).because, Because::Used);
-    assert_eq!(of(&report, Cap::FOWNER).because, Because::Refused);
+    assert_eq!(of(&report, Cap::SYS_RESOURCE).because, Because::Refused);
     assert_eq!(of(&report, Cap::AUDIT_WRITE).because, Because::OutOfBand);
     assert_eq!(of(&report, Cap::SYS_ADMIN).because, Because::NoEffect);
     assert_eq!(report.subject.capabilities.len(), 14);

@@ -104,6 +104,9 @@ fn summarise(tiers: &[(Kind, Tier)]) {
         for why in &tier.not_run {
             println!("NOT RUN  {}: {why}", kind.name());
         }
+        for why in &tier.skips {
+            println!("SKIPPED  {}: {why}", kind.name());
+        }
         for why in &tier.failures {
             println!("FAILED   {}: {why}", kind.name());
         }

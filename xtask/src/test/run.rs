@@ -17,8 +17,10 @@ pub struct Tier {
     pub failed: u64,
     /// Tests that their runner left out.
     ignored: u64,
-    /// What could not run here, and why.
+    /// Parts that could not run here, and why.
     pub not_run: Vec<String>,
+    /// What tests that ran said they could not do here.
+    pub skips: Vec<String>,
     /// What failed, where no test names it.
     pub failures: Vec<String>,
     /// How long the tier took.
@@ -42,9 +44,9 @@ impl Tier {
         !self.not_run.is_empty()
     }
 
-    /// Tests left out, and parts that could not run.
+    /// Tests left out, parts of tests that said so, and parts of the tier that could not run.
     pub fn skipped(&self) -> u64 {
-        self.ignored + self.not_run.len() as u64
+        self.ignored + (self.not_run.len() + self.skips.len()) as u64
     }
 
     /// Says that a part cannot run.
@@ -112,7 +114,8 @@ impl Tier {
             self.fail(format!("`{what}` reported no tests"));
         }
         // A test that finds at run time that it cannot run says so in this form.
-        self.not_run.extend(counter.skips.iter().cloned());
+        self.skips
+            .extend(counter.skips.iter().map(|why| format!("{why} ({what})")));
     }
 }
 
@@ -123,6 +126,9 @@ pub struct Counter {
     failed: u64,
     ignored: u64,
     failures: Vec<String>,
+    /// Names in the list that is being read, if `in_list`.
+    listed: Vec<String>,
+    in_list: bool,
     skips: Vec<String>,
     any: bool,
 }
@@ -147,10 +153,14 @@ impl Counter {
             self.passed += number("passed");
             self.failed += number("failed");
             self.ignored += number("ignored");
-        } else if let Some(test) = line.strip_prefix("test ")
-            && let Some((name, "FAILED")) = test.rsplit_once(" ... ")
-        {
-            self.failures.push(name.to_owned());
+            self.failures.append(&mut self.listed);
+            self.in_list = false;
+        } else if line == "failures:" {
+            // It comes twice, first with what the tests wrote, then with their names alone.
+            self.listed.clear();
+            self.in_list = true;
+        } else if let (true, Some(name)) = (self.in_list, line.strip_prefix("    ")) {
+            self.listed.push(name.to_owned());
         }
         // Without capture the line of a test's name may stand before it.
         if let Some((_, why)) = line.split_once("SKIP: ") {
@@ -175,6 +185,12 @@ mod tests {
             "running 3 tests",
             "test a::b ... ok",
             "test a::c ... FAILED",
+            "failures:",
+            "---- a::c stdout ----",
+            "    written by the test",
+            "failures:",
+            "    a::c",
+            "",
             "test result: FAILED. 12 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.00s",
         ]);

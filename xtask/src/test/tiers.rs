@@ -150,7 +150,7 @@ fn root(tier: &mut Tier) -> Result<()> {
     if !ready(tier, Need::Test) {
         return Ok(());
     }
-    let programs = Programs::build(&mut sh::cargo())?;
+    let programs = Programs::build(sh::cargo)?;
     tier.tests(
         Command::new(programs.get("root")?)
             .args(TEST_ARGS)
@@ -168,14 +168,16 @@ fn vm(tier: &mut Tier) -> Result<()> {
         return Ok(());
     }
     // A folder of its own: other flags would have cargo build everything anew each time.
-    let programs = Programs::build(
-        sh::cargo()
+    let programs = Programs::build(|| {
+        let mut cargo = sh::cargo();
+        cargo
             .env("CARGO_TARGET_DIR", sh::target().join("vm"))
+            .env("CARGO_BUILD_TARGET", STATIC_TARGET)
             .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-            .env("CARGO_BUILD_TARGET", STATIC_TARGET),
-    )?;
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+        cargo
+    })?;
     for (series, preempt, cgroup) in GUESTS {
         let name = format!("Linux {series} preempt={}", preempt.name());
         let Ok(kernel) = setup::kernel(series) else {
@@ -225,7 +227,7 @@ fn engines(tier: &mut Tier) -> Result<()> {
     }
     tier.tests(
         sh::cargo()
-            .args(["test", "--package", "kcap", "--test", "kaniko", "--"])
+            .args(["test", "--package", "kcap", "--test", "live", "--"])
             .args(TEST_ARGS)
             .env("KCAP_KANIKO_EXECUTOR", executor),
     )
@@ -235,20 +237,24 @@ fn engines(tier: &mut Tier) -> Result<()> {
 struct Programs(BTreeMap<String, PathBuf>);
 
 impl Programs {
-    /// Builds kcap, its test program `root`, and the workload that this traces.
-    fn build(cargo: &mut Command) -> Result<Self> {
-        cargo
+    /// Builds kcap, its test program `root`, and the workload that this traces, with the cargo
+    /// that `cargo` makes.
+    fn build(cargo: impl Fn() -> Command) -> Result<Self> {
+        // One command would build the workload as a test program as well, without its `main`.
+        let mut programs = Self(BTreeMap::new());
+        programs.add(cargo().args(["build", "--bin", "kcap", "--example", "workload"]))?;
+        programs.add(cargo().args(["test", "--no-run", "--test", "root"]))?;
+        Ok(programs)
+    }
+
+    fn add(&mut self, cargo: &mut Command) -> Result<()> {
+        let output = cargo
             .args([
-                "test",
                 "--package",
                 "kcap",
-                "--test",
-                "root",
-                "--test",
-                "workload",
+                "--message-format",
+                "json-render-diagnostics",
             ])
-            .args(["--no-run", "--message-format", "json-render-diagnostics"]);
-        let output = cargo
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -256,17 +262,16 @@ impl Programs {
         if !output.status.success() {
             bail!("`{}` failed: see above", sh::shown(cargo));
         }
-        let mut programs = BTreeMap::new();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else {
                 continue;
             };
             let name = message["target"]["name"].as_str();
             if let (Some(name), Some(path)) = (name, message["executable"].as_str()) {
-                programs.insert(name.to_owned(), PathBuf::from(path));
+                self.0.insert(name.to_owned(), PathBuf::from(path));
             }
         }
-        Ok(Self(programs))
+        Ok(())
     }
 
     fn get(&self, name: &str) -> Result<&Path> {

@@ -14,11 +14,11 @@ need() { "$@" || { echo "kcap-vm: cannot $*"; finish 125; }; }
 need mount -t proc proc /proc
 need mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
-mkdir -p /dev/pts /dev/shm /tmp /run
+mkdir -p /dev/pts /dev/shm
+# No file systems of their own: the host's files may lie there.
+chmod 1777 /tmp /var/tmp
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-need mount -t tmpfs -o mode=1777 tmpfs /tmp
-mount -t tmpfs tmpfs /run
 ln -sf /proc/self/fd /dev/fd
 mount -t securityfs securityfs /sys/kernel/security 2>/dev/null
 need mount -t debugfs debugfs /sys/kernel/debug

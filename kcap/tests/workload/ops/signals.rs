@@ -40,9 +40,10 @@ fn targets(count: usize) -> Res<Targets> {
     sys::close(ready);
     sys::close(tell);
     // SAFETY: `hold` is open and owned by nothing else.
+    let lifeline = unsafe { OwnedFd::from_raw_fd(hold) };
     Ok(Targets {
         leader,
-        _lifeline: unsafe { OwnedFd::from_raw_fd(hold) },
+        _lifeline: lifeline,
     })
 }
 

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         words => match parse(words) {
             Ok(plan) => run::run(&plan),
             Err(error) => {
-                eprintln!("workload: {error}; see `workload list` and the head of main.rs");
+                eprintln!("workload: {error}; see `workload list` and the head of workload.rs");
                 return ExitCode::from(2);
             }
         },

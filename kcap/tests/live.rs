@@ -1,0 +1,1 @@
+//! Real builds by a real Kaniko.

@@ -1,0 +1,319 @@
+//! Exact counts on this kernel: every operation of the known-truth workload is traced by the real
+//! `kcap`, and the capture held against what the workload says must have happened. Needs root and
+//! BPF; runs the same inside the virtual machines of `cargo xtask test`.
+//!
+//! `KCAP_TEST_BIN` and `KCAP_WORKLOAD` name the two programs where they are not beside this
+//! one.
+
+#[path = "support/truth.rs"]
+mod truth;
+
+use std::{
+    env,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Mutex,
+};
+
+use kcap::capture::{self, Capture};
+use tempfile::TempDir;
+
+/// One trace at a time: exactness is about what other load does, and that is made on purpose.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn kcap() -> PathBuf {
+    env::var_os("KCAP_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_kcap").into(), PathBuf::from)
+}
+
+fn workload() -> PathBuf {
+    env::var_os("KCAP_WORKLOAD").map_or_else(
+        || {
+            let test = env::current_exe().expect("a test has a path");
+            let profile = test
+                .ancestors()
+                .nth(2)
+                .expect("tests are in target/PROFILE/deps");
+            profile.join("examples/workload")
+        },
+        PathBuf::from,
+    )
+}
+
+/// A finished trace.
+struct Traced {
+    output: Output,
+    capture: Capture,
+    report: kcap::report::Report,
+}
+
+impl Traced {
+    fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+}
+
+/// Runs `kcap run OPTIONS -- PROGRAM ARGS`.
+fn trace(options: &[&str], program: &Path, args: &[&str]) -> Traced {
+    let dir = TempDir::new().expect("a temporary folder");
+    let (capture, report) = (dir.path().join("capture"), dir.path().join("report"));
+    let output = Command::new(kcap())
+        .args(["run", "--quiet", "--capture"])
+        .arg(&capture)
+        .arg("--report")
+        .arg(&report)
+        .args(options)
+        .arg("--")
+        .arg(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("kcap runs");
+    let failed = || {
+        format!(
+            "kcap run {options:?} -- {} {args:?}: {}\n{}{}",
+            program.display(),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    };
+    let read = File::open(&capture)
+        .map_err(|e| e.to_string())
+        .and_then(|f| capture::read(std::io::BufReader::new(f)).map_err(|e| e.to_string()));
+    let capture = read.unwrap_or_else(|e| panic!("{e}: {}", failed()));
+    let text = std::fs::read(&report).unwrap_or_else(|e| panic!("{e}: {}", failed()));
+    let report = kcap::report::from_json(&text).unwrap_or_else(|e| panic!("{e}: {}", failed()));
+    Traced {
+        output,
+        capture,
+        report,
+    }
+}
+
+/// Traces one operation and gives every difference from the truth.
+fn differences(options: &[&str], operation: &[&str]) -> Vec<String> {
+    let traced = trace(options, &workload(), operation);
+    let expected = traced.stdout();
+    let mut differences = vec![];
+    if let Some(why) = truth::skipped(&expected) {
+        println!("SKIP {operation:?}: {why}");
+        return differences;
+    }
+    if !matches!(traced.output.status.code(), Some(0 | 3)) {
+        differences.push(format!("the workload failed: {:?}", traced.output));
+    }
+    differences.extend(truth::compare(&expected, &traced.capture));
+    if !traced.capture.loss.is_none() && traced.capture.loss.unproven.is_none() {
+        differences.push(format!("something was lost: {:?}", traced.capture.loss));
+    }
+    let report = &traced.report;
+    let sums: u64 = report.capabilities.iter().map(|c| c.checks).sum();
+    if report.checks != sums {
+        differences.push(format!(
+            "the report's sums do not hold: {} {sums}",
+            report.checks
+        ));
+    }
+    differences
+        .into_iter()
+        .map(|d| format!("{operation:?} {options:?}: {d}"))
+        .collect()
+}
+
+/// Hooks to test: what auto chooses, or what `KCAP_TEST_HOOK` names.
+fn hook() -> Vec<String> {
+    match env::var("KCAP_TEST_HOOK") {
+        Ok(hook) => vec!["--hook".into(), hook],
+        Err(_) => vec![],
+    }
+}
+
+/// Names of the operations, and whether each can be refused.
+fn operations() -> Vec<(String, bool)> {
+    let list = Command::new(workload())
+        .arg("list")
+        .output()
+        .expect("the workload runs");
+    assert!(list.status.success(), "{list:?}");
+    let list = String::from_utf8(list.stdout).expect("names are text");
+    let operations: Vec<_> = list
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), words.next().is_some()))
+        })
+        .collect();
+    assert!(
+        operations.len() > 40,
+        "the workload lists its operations: {list}"
+    );
+    operations
+}
+
+/// Operations that say something about their process as a whole: one thread each.
+const ONE_THREAD: [&str; 9] = [
+    "brk",
+    "stack",
+    "fork",
+    "thread-exec",
+    "file-caps",
+    "leader-first",
+    "killed-inside",
+    "restarted",
+    "exec-above",
+];
+
+fn all(variants: &dyn Fn(&str, bool) -> Vec<Vec<String>>) {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let hook = hook();
+    let hook: Vec<&str> = hook.iter().map(String::as_str).collect();
+    let mut wrong = vec![];
+    for (name, refusable) in operations() {
+        for arguments in variants(&name, refusable) {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            wrong.extend(differences(&hook, &arguments));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_operation_is_counted_exactly_from_several_threads() {
+    all(&|name, _| {
+        let threads = if ONE_THREAD.contains(&name) { 1 } else { 3 };
+        vec![words(&format!(
+            "{name} --count 25 --threads {threads} --processes 2"
+        ))]
+    });
+}
+
+#[test]
+fn every_refusal_is_counted_exactly() {
+    all(&|name, refusable| {
+        let threads = if ONE_THREAD.contains(&name) { 1 } else { 2 };
+        if refusable {
+            vec![words(&format!(
+                "{name} --refused --count 25 --threads {threads}"
+            ))]
+        } else {
+            vec![]
+        }
+    });
+}
+
+#[test]
+fn short_lived_children_that_exec_are_counted_exactly() {
+    all(&|name, _| vec![words(&format!("{name} --count 2 --processes 6 --exec"))]);
+}
+
+#[test]
+fn two_cpus_hammering_lose_nothing() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let seconds = env::var("KCAP_TEST_SECONDS").unwrap_or_else(|_| "10".into());
+    let wrong = differences(
+        &[],
+        &["clock", "--seconds", &seconds, "--threads", "2", "--pin"],
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_recomputed_result_is_the_kernels() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    for operation in ["chown", "open-read", "unshare", "idmap", "access"] {
+        let traced = trace(&["--verify"], &workload(), &[operation, "--count", "5"]);
+        let error = String::from_utf8_lossy(&traced.output.stderr);
+        assert!(!error.contains("recomputed"), "{operation}: {error}");
+    }
+}
+
+#[test]
+fn a_full_ring_buffer_is_counted_and_said() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    // Four entries and one page: keys push each other out, and there is no room.
+    let options = ["--ring-size", "4096", "--table-size", "2"];
+    let traced = trace(&options, &workload(), &["nested", "--count", "20000"]);
+    let loss = &traced.capture.loss;
+    assert!(loss.checks > 0, "nothing was lost: {loss:?}");
+    assert!(!traced.report.complete);
+    assert_eq!(traced.output.status.code(), Some(3));
+    // What is counted and what is lost is what happened.
+    let full = trace(&[], &workload(), &["nested", "--count", "20000"]);
+    let total = |c: &Capture| -> u64 {
+        c.tallies
+            .iter()
+            .filter(|t| t.unasked == 0)
+            .map(|t| t.count)
+            .sum()
+    };
+    let (seen, lost, truth) = (total(&traced.capture), loss.checks, total(&full.capture));
+    let noise = truth / 200 + 50;
+    assert!(
+        (seen + lost).abs_diff(truth) < noise,
+        "{seen} seen + {lost} lost is not {truth}"
+    );
+}
+
+#[test]
+fn full_outcome_slots_make_outcomes_unknown_and_lose_no_check() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let traced = trace(
+        &["--slots", "1"],
+        &workload(),
+        &[
+            "clock",
+            "--count",
+            "100000",
+            "--threads",
+            "2",
+            "--processes",
+            "2",
+            "--refused",
+        ],
+    );
+    let clock: Vec<_> = traced
+        .capture
+        .tallies
+        .iter()
+        .filter(|t| t.cap == Some(25) && t.result == 1)
+        .collect();
+    let count: u64 = clock.iter().map(|t| t.count).sum();
+    assert_eq!(
+        count, 400_000,
+        "checks are exact whatever becomes of outcomes"
+    );
+    let failed: u64 = clock.iter().filter_map(|t| t.failed.get(&1)).sum();
+    let unknown: u64 = clock.iter().filter_map(|t| t.failed.get(&254)).sum();
+    assert_eq!(
+        failed + unknown,
+        count,
+        "none of these calls succeeded: {clock:?}"
+    );
+}
+
+#[test]
+fn a_command_that_does_nothing_is_complete() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let traced = trace(&[], &workload(), &["list"]);
+    assert!(traced.capture.loss.is_none() || traced.capture.loss.unproven.is_some());
+    assert!(traced.capture.tallies.iter().all(|t| t.count > 0));
+    let executed: Vec<_> = traced
+        .capture
+        .programs
+        .iter()
+        .filter(|p| p.exec.is_some())
+        .collect();
+    assert_eq!(executed.len(), 1, "{executed:?}");
+    assert_eq!(executed[0].wait_status, Some(0));
+    assert!(executed[0].end_ns.is_some());
+}
