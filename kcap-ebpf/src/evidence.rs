@@ -12,7 +12,7 @@ use kcap_common::abi::{
     record::{Evidence, STACK_DEPTH, kind},
 };
 
-use crate::{globals, tally};
+use crate::{globals, mem::Ptr, syscall, tally};
 
 /// Sightings by key without program and slice: what a sample explains does not depend on them.
 #[map]
@@ -21,7 +21,7 @@ static SEEN: HashMap<[u64; 3], u64> = HashMap::with_max_entries(16384, 0);
 /// Called where a table entry's count has reached a power of two: takes a sample where the key's
 /// sightings have, too.
 #[inline(never)]
-pub fn sample(ctx: *mut c_void, key: &[u64; 3], args: &[u64; 6], tid: u32, target_ns: u32) -> u64 {
+pub fn sample(ctx: *mut c_void, key: &[u64; 3], regs: Ptr, tid: u32, target_ns: u32) -> u64 {
     let bare = [0, key[1], key[2]];
     let n = match SEEN.get_ptr_mut(bare) {
         Some(n) => {
@@ -54,7 +54,7 @@ pub fn sample(ctx: *mut c_void, key: &[u64; 3], args: &[u64; 6], tid: u32, targe
         (*e).kind = kind::EVIDENCE;
         (*e).key = Key::from_words(*key);
         (*e).time = bpf_ktime_get_ns();
-        (*e).args = *args;
+        (*e).args = syscall::args(regs);
         (*e).tid = tid;
         (*e).target_ns = target_ns;
         bpf_get_current_comm((&raw mut (*e).comm).cast(), 16);

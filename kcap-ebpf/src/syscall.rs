@@ -69,10 +69,7 @@ impl Call {
         if self.abi != abi::NATIVE {
             return if self.abi == abi::NONE { 0 } else { OPAQUE };
         }
-        let Some(entry) = PLANS.get(usize::from(self.nr)) else {
-            return 0;
-        };
-        let plan = globals::read(entry);
+        let plan = plan(u64::from(self.nr));
         if plan as u8 == Kind::Plain as u8 {
             return 0;
         }
@@ -93,11 +90,30 @@ impl Call {
 /// Whether container profiles open a system call by capability.
 #[inline(always)]
 pub fn gated(nr: u64) -> bool {
-    match PLANS.get(nr as usize) {
-        Some(entry) => globals::read(entry) & argclass::GATED != 0,
-        None => false,
-    }
+    plan(nr) & argclass::GATED != 0
 }
+
+/// The entry of [`PLANS`] for a system call.
+#[inline(always)]
+fn plan(nr: u64) -> u64 {
+    if nr >= PLANS.len() as u64 {
+        return 0;
+    }
+    // Verifiers before 6.5 or so lose what the comparison says once the number was spilled; the
+    // compiler, which does not, would drop the mask.
+    let index = opaque(nr) as usize & (argclass::TABLE_LEN - 1);
+    globals::read(&PLANS[index])
+}
+
+/// The same number, of which the compiler knows nothing.
+#[inline(always)]
+fn opaque(mut n: u64) -> u64 {
+    // SAFETY: no instruction at all.
+    unsafe { core::arch::asm!("/* {n} */", n = inout(reg) n, options(nomem, nostack)) };
+    n
+}
+
+const _: () = assert!(argclass::TABLE_LEN.is_power_of_two());
 
 /// The layout of each system call's class.
 #[unsafe(link_section = ".rodata")]

@@ -1,5 +1,6 @@
 //! kcap's own tasks, run as `cargo xtask TASK`.
 
+mod bench;
 mod bpf;
 mod demo;
 mod setup;
@@ -28,6 +29,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every tier of tests that this machine can run
     Test(test::Args),
+    /// Measure what tracing costs, beside bpftrace and programs that do nothing
+    Bench(bench::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Bpf(args) => bpf::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

@@ -9,6 +9,11 @@ use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 
+use crate::render::escape::head;
+
+/// Most columns of a line to standard error: some lines hold text from outside.
+const LONGEST_LINE: usize = 1000;
+
 /// Exit codes other than the traced command's own.
 pub mod exit {
     /// The answer is no.
@@ -92,16 +97,8 @@ pub fn complain(e: &anyhow::Error) {
     say(&format!("{e:#}"));
 }
 
-/// One line to standard error. Nothing can be done where that is closed.
+/// One line to standard error, escaped and bounded. Nothing can be done where that is closed.
 pub fn say(text: &str) {
-    let line: String = text
-        .chars()
-        .map(|c| if c == '\n' { ' ' } else { c })
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
-            let plain = escaped.is_none().then_some(c);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect();
+    let line = head(&text.replace('\n', " "), LONGEST_LINE);
     let _ = writeln!(io::stderr(), "kcap: {line}");
 }

@@ -1,19 +1,23 @@
 //! `kcap run -- COMMAND`: trace a command to a report.
 
+mod output;
+
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
+use self::output::Outputs;
 use super::{complain, exit, report::Color, say};
 use crate::{
-    capture::{self, Capture},
+    capture::Capture,
     interpret::interpret,
-    record::{self, Failure, Options, kernel::Choice},
+    record::{self, Failure, Options, Signals, kernel::Choice},
     render::{self, Format},
     report::Report,
 };
@@ -30,8 +34,11 @@ Examples:
   kcap run -- docker run --rm -v $PWD:/workspace EXECUTOR-IMAGE --no-push
   kcap run --report r.json --capture c.gz -- buildah bud --isolation chroot .
 
-Exit code: the command's own; 125 where kcap failed, 126 and 127 where the command could not be
-started, 3 where the command succeeded and the report is incomplete.")]
+Ctrl-C and SIGTERM end the command; what was seen until then is still written.
+
+Exit code: the command's own, 128 and the number of the signal that ended it; 125 where kcap failed,
+126 and 127 where the command could not be started, 3 where the command succeeded and the report is
+incomplete.")]
 pub struct Args {
     /// The Dockerfile that the command builds, for the report
     #[arg(long, value_name = "FILE")]
@@ -60,14 +67,20 @@ pub struct Args {
     /// No report on standard output
     #[arg(short, long)]
     quiet: bool,
+    /// Say how the trace is made; -vv adds the log of the kernel side
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
     /// When to use colours
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
-    /// Bytes of the ring buffer, a power of two
-    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = power_of_two)]
+    /// Seconds that the command may take to end after a signal, before it is killed
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, hide_short_help = true)]
+    grace: Duration,
+    /// Bytes of the ring buffer, a power of two of at least 4096
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = ring_size)]
     ring_size: u32,
-    /// Buckets of each CPU's tally table, a power of two
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = power_of_two, hide_short_help = true)]
+    /// Buckets of each CPU's tally table, a power of two of at least 2
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = buckets, hide_short_help = true)]
     table_size: u32,
     /// System calls whose outcome can be open at once, a power of two
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = power_of_two, hide_short_help = true)]
@@ -76,12 +89,7 @@ pub struct Args {
     #[arg(long, hide_short_help = true)]
     verify: bool,
     /// The command to trace, and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -94,47 +102,75 @@ fn power_of_two(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Runs it; gives the exit code.
+fn buckets(text: &str) -> Result<u32, String> {
+    match power_of_two(text)? {
+        0..2 => Err("at least 2 are needed".into()),
+        n => Ok(n),
+    }
+}
+
+fn ring_size(text: &str) -> Result<u32, String> {
+    match power_of_two(text)? {
+        0..4096 => Err("at least a page is needed".into()),
+        n => Ok(n),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
+    // A year is enough, and no time in the event loop overflows.
+    if (0.0..=31_536_000.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("it is no number of seconds".into())
+    }
+}
+
+/// Runs it; gives the exit code. Errors go to standard error, one line each.
 pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
-    let outputs = match Outputs::open(args) {
-        Ok(outputs) => outputs,
-        Err(e) => {
-            complain(&e);
-            return exit::RUN_FAILED;
-        }
-    };
-    let traced = options(args)
-        .map_err(Failure::Kcap)
-        .and_then(|options| record::run(&options, &mut |line| say(&line)));
-    let (capture, report) = match traced {
-        Ok(capture) => {
-            let report = interpret(&capture);
-            (capture, report)
-        }
+    match trace(args, out) {
+        Ok(code) => code,
         Err(Failure::Command(code, e)) => {
             complain(&e);
-            return code;
+            code
         }
         Err(Failure::Kcap(e)) => {
             complain(&e);
-            return exit::RUN_FAILED;
-        }
-    };
-    let mut code = exit_code(&capture, &report);
-    for result in [
-        outputs.write(&capture, &report, out),
-        show(args, &report, out),
-    ] {
-        match result {
-            Ok(()) => {}
-            Err(e) if super::is_broken_pipe(&e) => {}
-            Err(e) => {
-                complain(&e);
-                code = exit::RUN_FAILED;
-            }
+            exit::RUN_FAILED
         }
     }
-    code
+}
+
+fn trace(args: &Args, out: &mut dyn Write) -> Result<u8, Failure> {
+    let outputs = Outputs::open(args.report.as_deref(), args.capture.as_deref())?;
+    let options = options(args)?;
+    let signals = Signals::block().context("cannot listen for signals")?;
+    let capture = record::run(&options, &signals, &mut |line| say(&line))?;
+    let report = interpret(&capture);
+    let mut written = outputs.write(&capture, &report, out);
+    // The files are whole; from here on a signal ends kcap as it ends any program.
+    drop(signals);
+    if !args.quiet && !args.stdout_is_taken() {
+        written.push(show(args, &report, out));
+    }
+    let mut code = exit_code(&capture, &report);
+    for error in written.into_iter().filter_map(Result::err) {
+        if !super::is_broken_pipe(&error) {
+            complain(&error);
+            code = exit::RUN_FAILED;
+        }
+    }
+    Ok(code)
+}
+
+impl Args {
+    /// Whether the report or the capture goes to standard output.
+    fn stdout_is_taken(&self) -> bool {
+        [&self.report, &self.capture]
+            .into_iter()
+            .flatten()
+            .any(|path| output::is_stdout(path))
+    }
 }
 
 /// The command's own, unless it succeeded and the result is incomplete.
@@ -163,12 +199,19 @@ fn options(args: &Args) -> Result<Options> {
         slots: args.slots,
         dockerfile,
         context: None,
+        grace: args.grace,
+        verbosity: args.verbose,
     })
 }
 
 fn read_dockerfile(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read as _;
-    let what = || format!("cannot read the Dockerfile {}", path.display());
+    let what = || {
+        format!(
+            "cannot read the Dockerfile {} (--dockerfile takes a readable file)",
+            path.display()
+        )
+    };
     let mut text = vec![];
     File::open(path)
         .with_context(what)?
@@ -186,126 +229,8 @@ fn read_dockerfile(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn show(args: &Args, report: &Report, out: &mut dyn Write) -> Result<()> {
-    let to_stdout = |p: &Option<PathBuf>| p.as_deref() == Some(Path::new("-"));
-    if args.quiet || to_stdout(&args.report) || to_stdout(&args.capture) {
-        return Ok(());
-    }
     let mut out = io::BufWriter::new(out);
     render::write(report, args.format, args.color.style(), &mut out)
         .and_then(|()| out.flush())
-        .context("cannot write the report")
-}
-
-/// Files that the result goes to, opened before the build starts: a path that cannot be written is
-/// found out then.
-struct Outputs {
-    report: Option<Output>,
-    capture: Option<Output>,
-}
-
-enum Output {
-    Stdout,
-    /// Written beside the path first, so that a result is there whole or not at all.
-    File {
-        path: PathBuf,
-        partial: PathBuf,
-        file: File,
-    },
-}
-
-impl Outputs {
-    fn open(args: &Args) -> Result<Self> {
-        if args.report.is_some() && args.report == args.capture {
-            bail!("--report and --capture name the same file: give each its own");
-        }
-        Ok(Self {
-            report: args.report.as_deref().map(Output::open).transpose()?,
-            capture: args.capture.as_deref().map(Output::open).transpose()?,
-        })
-    }
-
-    fn write(self, capture: &Capture, report: &Report, out: &mut dyn Write) -> Result<()> {
-        if let Some(to) = self.capture {
-            to.write(out, |w| capture::write(capture, w))?;
-        }
-        if let Some(to) = self.report {
-            to.write(out, |mut w| {
-                render::write(report, Format::Json, render::Style { color: false }, &mut w)
-            })?;
-        }
-        Ok(())
-    }
-}
-
-impl Output {
-    fn open(path: &Path) -> Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self::Stdout);
-        }
-        // Devices and pipes are written in place.
-        let special = path.metadata().is_ok_and(|m| !m.is_file());
-        let partial = if special {
-            path.to_owned()
-        } else {
-            let mut name = path.file_name().map(OsString::from).unwrap_or_default();
-            name.push(format!(".{}.partial", std::process::id()));
-            path.with_file_name(name)
-        };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(!special)
-            .truncate(!special)
-            .open(&partial)
-            .with_context(|| {
-                format!(
-                    "cannot write {}: choose a file in a folder that exists and is writable",
-                    path.display()
-                )
-            })?;
-        Ok(Self::File {
-            path: path.to_owned(),
-            partial,
-            file,
-        })
-    }
-
-    fn write(
-        mut self,
-        out: &mut dyn Write,
-        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<()> {
-        match &mut self {
-            Self::Stdout => fill(out)
-                .and_then(|()| out.flush())
-                .context("cannot write to standard output"),
-            Self::File {
-                path,
-                partial,
-                file,
-            } => {
-                let mut w = io::BufWriter::new(&*file);
-                let filled = fill(&mut w).and_then(|()| w.flush());
-                drop(w);
-                let result = match filled {
-                    Ok(()) if path == partial => Ok(()),
-                    Ok(()) => file
-                        .sync_all()
-                        .and_then(|()| std::fs::rename(&*partial, &*path)),
-                    Err(e) => Err(e),
-                };
-                result.with_context(|| format!("cannot write {}", path.display()))
-            }
-        }
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        // After the rename there is nothing left to remove.
-        if let Self::File { path, partial, .. } = self
-            && path != partial
-        {
-            let _ = std::fs::remove_file(partial);
-        }
-    }
+        .context("cannot write the report to standard output (--report writes it to a file)")
 }

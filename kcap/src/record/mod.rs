@@ -1,11 +1,16 @@
 //! A running build to a capture: the one stage that is asynchronous, and that needs root.
 
 mod assemble;
+mod collect;
+mod command;
 mod filecaps;
 pub mod kernel;
 mod session;
+mod signals;
+mod subject;
 
 pub use session::{Failure, Options, config, run};
+pub use signals::Signals;
 
 use crate::host::{Facts, cgroup::Layout};
 

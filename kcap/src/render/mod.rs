@@ -1,7 +1,7 @@
 //! From a report to bytes. Everything in a report that the traced build chose (paths, arguments,
 //! names) is untrusted: what reaches a terminal is escaped and bounded.
 
-mod escape;
+pub(crate) mod escape;
 mod json;
 mod table;
 

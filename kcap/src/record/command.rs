@@ -1,0 +1,203 @@
+//! The traced command: started inside its cgroup, waited for, ended where a signal says so.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Read as _},
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+    process::ExitStatus,
+    ptr,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Failure,
+    signals::{Caught, Signals},
+};
+use crate::host::cgroup::{self, Cgroup};
+
+/// How long processes that were killed may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most characters of a command's name in an error.
+const NAME: usize = 200;
+
+/// How the command ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its status; `None` where it did not end although it was killed.
+    pub status: Option<ExitStatus>,
+    /// A signal to kcap ended it.
+    pub interrupted: bool,
+}
+
+/// Runs the command to its end. A signal is passed on to it; after a second one, or where it takes
+/// longer than `grace` to end, it is killed.
+///
+/// # Errors
+/// Where it could not be started.
+pub async fn run(
+    command: &[OsString],
+    group: &Cgroup,
+    signals: &Signals,
+    grace: Duration,
+    note: &mut dyn FnMut(String),
+) -> Result<Ended, Failure> {
+    let listener = signals.listen().context("cannot listen for signals")?;
+    if let Some(caught) = signals.pending() {
+        return Err(Failure::Command(
+            128 + caught.number as u8,
+            anyhow!("interrupted before the command was started"),
+        ));
+    }
+    let mut child = spawn(command, group, signals.before())?;
+    let mut interrupted = false;
+    let deadline = sleep(Duration::MAX);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(Ended {
+                status: Some(status.context("cannot wait for the command")?),
+                // A signal to the whole group can end the command before kcap looks at its own.
+                interrupted: interrupted || signals.pending().is_some(),
+            }),
+            caught = listener.next() => {
+                let caught = caught.context("cannot listen for signals")?;
+                if interrupted {
+                    break;
+                }
+                interrupted = true;
+                pass_on(&child, caught);
+                deadline.as_mut().reset(Instant::now() + grace);
+                note(format!(
+                    "interrupted: the command has {} s to end; interrupt again to kill it",
+                    grace.as_secs_f32()
+                ));
+            }
+            () = &mut deadline, if interrupted => break,
+        }
+    }
+    // Where it is gone by now there is nothing to kill.
+    let _ = child.start_kill();
+    let _ = group.kill(PATIENCE);
+    let status = match timeout(PATIENCE, child.wait()).await {
+        Ok(status) => Some(status.context("cannot wait for the command")?),
+        Err(_) => {
+            note("the command does not end although it was killed: it is left alone".into());
+            None
+        }
+    };
+    Ok(Ended {
+        status,
+        interrupted,
+    })
+}
+
+/// Ends what the command left running.
+pub fn end_rest(group: &Cgroup, note: &mut dyn FnMut(String)) {
+    let left = group.pids().unwrap_or_default().len();
+    if left == 0 {
+        return;
+    }
+    match group.kill(PATIENCE) {
+        Ok(()) => note(match left {
+            1 => "the command left a process running: killed".into(),
+            n => format!("the command left {n} processes running: killed"),
+        }),
+        Err(e) => note(format!("cannot end what the command left running: {e}")),
+    }
+}
+
+/// Sends the signal to the command, unless the terminal did.
+fn pass_on(child: &Child, caught: Caught) {
+    let Some(pid) = child.id().map(|pid| pid as i32) else {
+        return;
+    };
+    // SAFETY: numbers only; the child is not reaped yet, so the id is its own.
+    unsafe {
+        if caught.from_terminal && libc::getpgid(pid) == libc::getpgrp() {
+            return;
+        }
+        libc::kill(pid, caught.number);
+    }
+}
+
+/// Starts the command inside the cgroup: the child moves itself there before it executes anything,
+/// so that its program is in scope from its first instruction.
+fn spawn(command: &[OsString], group: &Cgroup, blocked: libc::sigset_t) -> Result<Child, Failure> {
+    let (program, args) = command
+        .split_first()
+        .context("no command given: kcap run -- COMMAND")?;
+    let procs = group
+        .procs()
+        .try_clone_to_owned()
+        .context("cannot keep the cgroup open")?;
+    // Tells what failed, where something did: entering the cgroup, or executing the program.
+    let (mut entered, enters) = io::pipe().context("cannot make a pipe")?;
+    let parent = std::process::id();
+    let mut command = Command::new(program);
+    command.args(args);
+    // SAFETY: between fork and exec, only system calls are made.
+    unsafe {
+        command.pre_exec(move || {
+            // Where kcap is killed, the build is not left running untraced.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            if libc::getppid() as u32 != parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const blocked, ptr::null_mut());
+            cgroup::enter(procs.as_fd())?;
+            libc::write(enters.as_raw_fd(), b"1".as_ptr().cast(), 1);
+            Ok(())
+        });
+    }
+    command.spawn().map_err(|error| {
+        // With its last writer gone, the pipe ends.
+        drop(command);
+        match entered.read(&mut [0]) {
+            Ok(1) => not_started(program, &error),
+            _ => Failure::Kcap(anyhow!(
+                "cannot move the command into {}: {error}: see kcap doctor",
+                group.path().display()
+            )),
+        }
+    })
+}
+
+/// Why the program was not executed, with the code that a shell gives.
+fn not_started(program: &OsStr, error: &io::Error) -> Failure {
+    let text = program.to_string_lossy();
+    let mut name: String = text.chars().take(NAME).collect();
+    if name.len() < text.len() {
+        name.push('…');
+    }
+    let is_path = program.as_encoded_bytes().contains(&b'/');
+    let (code, why) = match error.kind() {
+        io::ErrorKind::NotFound if is_path && Path::new(program).exists() => (
+            126,
+            "the interpreter or loader that it names does not exist: install it".into(),
+        ),
+        io::ErrorKind::NotFound if is_path => {
+            (127, "there is no such file: correct the path".into())
+        }
+        io::ErrorKind::NotFound => (
+            127,
+            "not found: give a path, or a name that is in PATH".into(),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            126,
+            "permission denied: give a file that is executable (chmod +x)".into(),
+        ),
+        io::ErrorKind::ArgumentListTooLong => (
+            126,
+            "its arguments and environment are too long: shorten them".into(),
+        ),
+        _ => (126, format!("{error}: try it without kcap")),
+    };
+    Failure::Command(code, anyhow!("cannot run {name}: {why}"))
+}
