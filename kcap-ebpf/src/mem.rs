@@ -65,3 +65,13 @@ impl Mem for Probed {
         Self::u64(p, offset) as Ptr
     }
 }
+
+/// The same number, of which the compiler knows nothing: it then compares the very register that it
+/// goes on to index with. Verifiers before 6.5 or so do not carry over what a comparison said to a
+/// copy on the stack.
+#[inline(always)]
+pub fn opaque(mut n: u64) -> u64 {
+    // SAFETY: no instruction at all.
+    unsafe { core::arch::asm!("/* {n} */", n = inout(reg) n, options(nomem, nostack)) };
+    n
+}

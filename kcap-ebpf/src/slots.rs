@@ -12,7 +12,7 @@ use kcap_common::abi::record::{OPEN, Slot};
 
 use crate::{
     globals::{FIELDS, setting},
-    mem::Ptr,
+    mem::{Ptr, opaque},
     tally,
 };
 
@@ -67,7 +67,7 @@ pub fn open(owner: u64, tid: u32, key: &[u64; 3]) -> bool {
         }
         i += 1;
     }
-    let Some(open) = slot.open.get_mut(used as usize) else {
+    let Some(open) = slot.open.get_mut(opaque(used) as usize) else {
         return false;
     };
     open.key = *key;

@@ -10,7 +10,7 @@ use kcap_common::{
 
 use crate::{
     globals::{self, field},
-    mem::{Mem, Ptr, Typed},
+    mem::{Mem, Ptr, Typed, opaque},
 };
 
 /// The system call under way.
@@ -103,14 +103,6 @@ fn plan(nr: u64) -> u64 {
     // compiler, which does not, would drop the mask.
     let index = opaque(nr) as usize & (argclass::TABLE_LEN - 1);
     globals::read(&PLANS[index])
-}
-
-/// The same number, of which the compiler knows nothing.
-#[inline(always)]
-fn opaque(mut n: u64) -> u64 {
-    // SAFETY: no instruction at all.
-    unsafe { core::arch::asm!("/* {n} */", n = inout(reg) n, options(nomem, nostack)) };
-    n
 }
 
 const _: () = assert!(argclass::TABLE_LEN.is_power_of_two());
