@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::{env, io};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use std::{env, fs, io, thread};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::bpf::{Empty, Program, programs_of};
 use super::probe;
@@ -192,8 +193,8 @@ impl Bench {
         let mut command = kcap(&self.kcap, outcomes);
         command.arg("--report").arg(file.path()).arg("--");
         let time = parse(&sh::output(command.args(self.command()?))?)?;
-        let report: serde_json::Value =
-            serde_json::from_reader(file).context("kcap's report is no JSON")?;
+        let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(file.path())?)
+            .context("kcap's report is no JSON")?;
         let capabilities = report["capabilities"].as_array();
         let counted = capabilities
             .into_iter()
@@ -231,7 +232,7 @@ fn kcap(binary: &Path, outcomes: bool) -> Command {
 }
 
 /// Waits for the end of `child`; its status, and the most memory in kB that it held.
-fn reap(child: &Child) -> Result<(std::process::ExitStatus, i64)> {
+fn reap(child: &Child) -> Result<(ExitStatus, i64)> {
     let mut status = 0;
     // SAFETY: all-zero is a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -298,7 +299,7 @@ impl Kcap {
 /// A running script of bpftrace's.
 struct Bpftrace {
     child: Child,
-    output: BufReader<std::process::ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
 impl Bpftrace {
@@ -332,11 +333,13 @@ impl Bpftrace {
 
     /// Detaches, and looks whether it has counted what was measured.
     fn stop(mut self) -> Result<()> {
-        // SAFETY: integers; the process is our child and not waited for yet.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGINT) };
-        let mut text = String::new();
-        self.output.read_to_string(&mut text)?;
-        let status = self.child.wait().context("cannot wait for bpftrace")?;
+        let (status, text) = thread::scope(|scope| {
+            let output = scope.spawn(|| io::read_to_string(&mut self.output));
+            let status = end(&mut self.child);
+            (status, output.join())
+        });
+        let status = status.context("cannot end bpftrace")?;
+        let text = text.map_err(|_| anyhow!("reading bpftrace's output panicked"))??;
         ensure!(status.success(), "bpftrace failed: {status}");
         let ours = format!(", {}, 0", probe::CAPABILITY);
         let counted: u64 = text
@@ -352,6 +355,24 @@ impl Bpftrace {
         );
         Ok(())
     }
+}
+
+/// Interrupts bpftrace until it ends, which one interrupt does not always make it do.
+fn end(child: &mut Child) -> io::Result<ExitStatus> {
+    const ATTEMPTS: u32 = 50;
+    let pid = child.id() as libc::pid_t;
+    for _ in 0..ATTEMPTS {
+        // SAFETY: integers; the process is our child and not waited for yet.
+        unsafe { libc::kill(pid, libc::SIGINT) };
+        for _ in 0..20 {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    child.kill()?;
+    child.wait()
 }
 
 /// Gives this process a tracefs, which bpftrace looks names up in, where the host mounts none: in a
