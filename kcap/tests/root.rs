@@ -318,6 +318,48 @@ fn two_cpus_hammering_lose_nothing() {
 }
 
 #[test]
+fn a_forced_hook_is_exact_or_says_what_it_missed() {
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    for (hook, program) in [("fexit", "kcap_fexit"), ("kprobe", "kcap_kprobe")] {
+        let able = Command::new(kcap())
+            .args(["run", "--quiet", "--hook", hook, "--"])
+            .arg(workload())
+            .arg("list")
+            .output()
+            .expect("kcap runs");
+        if able.status.code() == Some(125) {
+            println!("SKIP: this kernel has no {hook}");
+            continue;
+        }
+        // More processes than CPUs, so that they preempt each other where that can be.
+        let args = ["clock", "--count", "40000", "--processes", "8"];
+        let traced = trace(&["--hook", hook], &workload(), &args);
+        let seen: u64 = traced
+            .capture
+            .tallies
+            .iter()
+            .filter(|t| t.cap == Some(25) && t.unasked == 0)
+            .map(|t| t.count)
+            .sum();
+        let loss = &traced.capture.loss;
+        let skipped = loss.skipped.get(program).copied().unwrap_or(0);
+        println!(
+            "{hook}: {seen} seen, {skipped} skipped, {:?}",
+            loss.unproven
+        );
+        assert!(seen <= 320_000, "{hook}: {seen} seen of 320000");
+        if loss.unproven.is_none() {
+            // Skips are counted for the whole host.
+            assert!(seen + skipped >= 320_000, "{hook}: {seen} + {skipped}");
+            assert!(skipped > 0 || seen == 320_000, "{hook}: {seen}");
+        }
+        if traced.report.complete {
+            assert_eq!(seen, 320_000, "{hook}: complete, and wrong");
+        }
+    }
+}
+
+#[test]
 fn the_recomputed_result_is_the_kernels() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     let hook = trace(&[], &workload(), &["list"]).capture.host.hook;

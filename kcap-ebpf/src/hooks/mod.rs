@@ -6,5 +6,6 @@ mod check;
 mod exec;
 mod exit;
 mod inlined;
+mod misses;
 mod newtask;
 mod sys_exit;

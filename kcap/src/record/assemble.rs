@@ -78,11 +78,6 @@ impl Assembler {
         self.unknown += n;
     }
 
-    /// Checks counted so far, and programs seen: for progress.
-    pub fn progress(&self) -> (u64, usize) {
-        (self.tallies.values().sum(), self.programs.len())
-    }
-
     fn count(&mut self, key: Key, n: u64) {
         *self.tallies.entry(key).or_default() += n;
     }

@@ -68,6 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
             None => build()?,
         },
     };
+    probe::prefer();
     let programs = bench.programs()?;
     let (loads, memory) = (0..args.rounds)
         .map(|_| bench.load())

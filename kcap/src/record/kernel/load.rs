@@ -104,6 +104,7 @@ pub struct Tracer {
     hook: Hook,
     blind: Vec<String>,
     attached: Vec<&'static str>,
+    unproven: Option<String>,
     config: Config,
 }
 
@@ -221,12 +222,14 @@ impl Tracer {
             hook,
             blind: vec![],
             attached,
+            unproven: None,
             config,
         };
         if hook == Hook::TpBtf {
             tracer.blind.push("options".into());
         } else {
             tracer.account_inlined(&kernel_btf)?;
+            tracer.doubt_kprobes();
         }
         if !tracer.config.outcomes {
             tracer.blind.push("outcome".into());
@@ -274,7 +277,10 @@ impl Tracer {
     /// # Errors
     /// Where the kernel refuses to be read.
     pub fn finish(mut self) -> Result<Finish> {
-        let mut finish = Finish::default();
+        let mut finish = Finish {
+            unproven: self.unproven.take(),
+            ..Finish::default()
+        };
         for name in &self.attached {
             let Some(program) = self.ebpf.program(name) else {
                 continue;
@@ -389,6 +395,41 @@ impl Tracer {
             self.attached.push(name);
         }
         Ok(())
+    }
+
+    /// Kprobes share a per-CPU mark with `bpf(2)` map calls: where a process can be preempted within
+    /// one, another's entries on that CPU are skipped. Kernels that do not count them leave a count
+    /// unproven, although it is exact as long as nobody else uses BPF maps.
+    fn doubt_kprobes(&mut self) {
+        let preempts = !matches!(self.config.preemption.as_str(), "voluntary" | "none");
+        if self.hook == Hook::Kprobe && preempts && !self.counts_kprobe_misses() {
+            self.unproven = Some(
+                "this kernel does not count the kprobes that it skips while others use BPF maps"
+                    .into(),
+            );
+        }
+    }
+
+    /// Makes the kernel skip a kprobe, within a map update, and looks whether it was counted.
+    fn counts_kprobe_misses(&mut self) -> bool {
+        const PROGRAM: &str = "kcap_misses";
+        let mut counted = || -> Result<bool> {
+            let Program::KProbe(probe) = program_mut(&mut self.ebpf, PROGRAM)? else {
+                bail!("{PROGRAM} is no kprobe");
+            };
+            load_kprobe(probe, "htab_map_update_elem")?;
+            let mut cgroups: HashMap<_, u64, u32> =
+                HashMap::try_from(map_mut(&mut self.ebpf, "CGROUPS")?)?;
+            // Id 0 is no cgroup's.
+            cgroups.insert(0, 0, 0)?;
+            cgroups.remove(&0)?;
+            let program = program_mut(&mut self.ebpf, PROGRAM)?;
+            let misses = sys::program_info(program.fd()?.as_fd())?.recursion_misses;
+            unload(program)?;
+            Ok(misses.is_some_and(|n| n > 0))
+        };
+        // What cannot be found out is taken for no.
+        counted().unwrap_or(false)
     }
 
     fn set_scope(&mut self, tgid: u32, value: u32) -> Result<()> {
@@ -599,9 +640,6 @@ fn refused(what: &str, e: &(dyn std::error::Error + 'static)) -> anyhow::Error {
         }
     }
     let cause = innermost.to_string().replace('\n', " ");
-    if std::env::var_os("KCAP_VLOG").is_some() {
-        eprintln!("{e:?}");
-    }
     let cause: String = cause.chars().take(300).collect();
     let remedy = match errno {
         Some(libc::EPERM | libc::EACCES) => {
