@@ -15,7 +15,7 @@ use kcap_common::abi::{
     record::{Bucket, Entry, Tally, WAYS, kind},
 };
 
-use crate::globals;
+use crate::{globals, mem::opaque};
 
 /// Everything that goes to userspace while tracing. Its size is set by the loader.
 #[map]
@@ -46,11 +46,9 @@ pub fn wakeup() -> u64 {
     const NO_WAKEUP: u64 = 1;
     const AVAIL_DATA: u64 = 0;
     const RING_SIZE: u64 = 1;
-    if RING.query(AVAIL_DATA) * 4 > RING.query(RING_SIZE) {
-        FORCE_WAKEUP
-    } else {
-        NO_WAKEUP
-    }
+    let left = RING.query(RING_SIZE) as i64 - 4 * RING.query(AVAIL_DATA) as i64;
+    // FORCE_WAKEUP is one more; arithmetic, because a verifier follows each branch.
+    NO_WAKEUP + (opaque(left as u64) >> 63)
 }
 
 /// Mixes a key into a bucket number, before masking.
@@ -97,16 +95,13 @@ pub fn add(table: &PerCpuArray<Bucket>, index: u32, key: &[u64; 3], n: u64, lost
 fn make_room(bucket: &mut Bucket, key: &[u64; 3], n: u64, lost: u32) {
     const _: () = assert!(WAYS == 2);
     let [first, second] = &bucket.entries;
-    let way = if first.count == 0 {
-        0
-    } else if second.count == 0 {
-        1
-    } else {
-        // Any will do as long as it is not always the same. Not taken from the key: what indexes
-        // memory the verifier tracks precisely, and with it all that the key was made of.
-        (first.count ^ second.count) as usize & 1
-    };
-    let entry = &mut bucket.entries[way & 1];
+    // The empty one if there is one; else any will do as long as it is not always the same. Not
+    // taken from the key: what indexes memory the verifier tracks precisely, and with it all that the
+    // key was made of. And arithmetic, because it follows each branch.
+    let occupied = |n: u64| opaque(n | n.wrapping_neg()) >> 63;
+    let any = (first.count ^ second.count) & 1;
+    let way = occupied(first.count) & (any | (occupied(second.count) ^ 1));
+    let entry = &mut bucket.entries[opaque(way) as usize & 1];
     if entry.count != 0 && !hand_over(entry) {
         globals::count(lost, entry.count);
     }

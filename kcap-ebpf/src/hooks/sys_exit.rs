@@ -9,7 +9,8 @@ use aya_ebpf::{
         bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel,
         bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
     },
-    macros::btf_tracepoint,
+    macros::{btf_tracepoint, map},
+    maps::PerCpuArray,
     programs::BtfTracePointContext,
 };
 use kcap_common::{
@@ -36,6 +37,20 @@ const EPERM: i64 = -1;
 const ENOSYS: i64 = -38;
 const CAP_SYS_ADMIN: u8 = 21;
 
+/// What a call's end came to. In a map, where a verifier does not follow each combination of values.
+#[repr(C)]
+struct Told {
+    /// One of [`unasked`], 0 for none.
+    what: u64,
+    class: u64,
+    lacking: u64,
+    /// [`outcome::class`] of the return value.
+    outcome: u64,
+}
+
+#[map]
+static TOLD: PerCpuArray<Told> = PerCpuArray::with_max_entries(1, 0);
+
 /// `(struct pt_regs *regs, long ret)`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn kcap_sys_exit(ctx: BtfTracePointContext) -> i32 {
@@ -49,25 +64,43 @@ pub fn kcap_sys_exit(ctx: BtfTracePointContext) -> i32 {
     let slot = unsafe { &mut *slot };
     // SAFETY: a plain load.
     let checked = unsafe { (&raw const slot.owner).read_volatile() } == owner;
-    let nr = Typed::u64(regs, field!(regs_nr));
     if checked {
-        settle(slot, regs, nr, ret);
+        settle(slot, regs, ret);
     }
+    let nr = Typed::u64(regs, field!(regs_nr));
     // Of these only some tell of a need: see decide::unasked.
     if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 {
-        tell(regs, nr, ret, checked);
+        tell(regs, ret, checked);
     }
     0
 }
 
+/// Where this program notes what it found.
+#[inline(always)]
+fn told(ret: i64) -> Option<&'static mut Told> {
+    let told = TOLD.get_ptr_mut(0)?;
+    // SAFETY: a map value of this CPU, which this program alone uses.
+    let told = unsafe { &mut *told };
+    *told = Told {
+        what: 0,
+        class: 0,
+        lacking: 0,
+        outcome: outcome::class(ret).into(),
+    };
+    Some(told)
+}
+
 /// Counts the failures of what was open, and frees the slot.
 #[inline(always)]
-fn settle(slot: &mut Slot, regs: Ptr, nr: u64, ret: i64) {
-    let class = outcome::class(ret);
-    let used = slot.used;
-    if class != 0 {
+fn settle(slot: &mut Slot, regs: Ptr, ret: i64) {
+    if ret < 0
+        && let Some(told) = told(ret)
+    {
+        // SAFETY: a map value; volatile, so that what is known of it is forgotten.
+        let class = unsafe { (&raw const told.outcome).read_volatile() };
+        let used = slot.used;
         let mut i = 0;
-        while i < OPEN {
+        while i < OPEN && class != 0 {
             if i as u32 >= used {
                 break;
             }
@@ -76,78 +109,69 @@ fn settle(slot: &mut Slot, regs: Ptr, nr: u64, ret: i64) {
         }
     }
     // write, pwrite64, writev, pwritev of a user namespace's map ask for SYS_ADMIN first.
-    if matches!(nr, 1 | 18 | 20 | 296)
-        && used > 0
-        && Key::from_words(slot.open[0].key).cap == CAP_SYS_ADMIN
-    {
-        idmap(regs, nr, ret);
+    let nr = Typed::u64(regs, field!(regs_nr));
+    if matches!(nr, 1 | 18 | 20 | 296) && Key::from_words(slot.open[0].key).cap == CAP_SYS_ADMIN {
+        idmap(regs, ret);
     }
     slots::release(slot);
 }
 
 #[inline(never)]
-fn failed(key: &[u64; 3], class: u8, n: u64) -> u64 {
-    let key = [key[0], key[1], key[2] | (u64::from(class) << 24)];
+fn failed(key: &[u64; 3], class: u64, n: u64) -> u64 {
+    let key = [key[0], key[1], key[2] | ((class & 0xff) << 24)];
     let index = tally::hash(&key) & setting!(outcome_mask);
     tally::add(&OUTCOMES, index, &key, n, loss::OUTCOMES)
 }
 
-/// The slow path of calls that may tell of a need.
+/// Recognises needs that were decided without a check.
 #[inline(never)]
-fn tell(regs: Ptr, nr: u64, ret: i64, checked: bool) -> u64 {
+fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
     // SAFETY: no arguments; never null.
     let task = unsafe { bpf_get_current_task_btf() } as Ptr;
     let entry = scope::of(Typed::u32(task, field!(task_tgid)));
     if entry == 0 || Typed::u32(task, field!(task_status)) & 2 != 0 {
         return 0;
     }
+    let nr = Typed::u64(regs, field!(regs_nr));
     let a0 = Typed::u64(regs, field!(regs_a0));
     let a1 = Typed::u64(regs, field!(regs_a1));
     let filtered = Typed::u32(task, field!(task_seccomp_mode)) == 2;
     let gated = filtered && !checked && syscall::gated(nr);
-    let what = needs::at_exit(End {
+    let Some(told) = told(ret) else {
+        return 0;
+    };
+    match needs::at_exit(End {
         nr,
         a0,
         a1,
         ret,
         gated,
-    });
-    if what == 0 {
-        return 0;
-    }
-    let (class, lacking) = match what {
+    }) {
+        0 => return 0,
         unasked::CAPSET => {
             let above = syscall::capset_above(task, a1);
             if above == 0 {
                 // Refused for another reason: the check of SETPCAP tells.
                 return 0;
             }
-            (above as u32, above)
+            told.class = above & 0xffff_ffff;
+            told.lacking = above;
+            told.what = unasked::CAPSET.into();
         }
         unasked::AMBIENT => {
             let cap = Typed::u64(regs, field!(regs_a2));
-            (cap as u32, 1u64 << (cap & 63))
+            told.class = cap & 0xffff_ffff;
+            told.lacking = 1u64 << (cap & 63);
+            told.what = unasked::AMBIENT.into();
         }
-        _ => (0, 0),
-    };
-    write(
-        task,
-        entry,
-        regs,
-        &Told {
-            what,
-            class,
-            lacking,
-            ret,
-            nr,
-        },
-    );
-    0
+        what => told.what = what.into(),
+    }
+    write(regs, told)
 }
 
 /// A write to an id map: whatever came of it, userspace reads what was asked for.
 #[inline(never)]
-fn idmap(regs: Ptr, nr: u64, ret: i64) -> u64 {
+fn idmap(regs: Ptr, ret: i64) -> u64 {
     // SAFETY: no arguments; never null.
     let task = unsafe { bpf_get_current_task_btf() } as Ptr;
     let entry = scope::of(Typed::u32(task, field!(task_tgid)));
@@ -185,35 +209,26 @@ fn idmap(regs: Ptr, nr: u64, ret: i64) -> u64 {
         bpf_probe_read_kernel_str((&raw mut name).cast(), 8, text as *const _);
     }
     let class = needs::idmap(&name);
-    if class != 0 {
-        write(
-            task,
-            entry,
-            regs,
-            &Told {
-                what: unasked::IDMAP,
-                class,
-                lacking: 0,
-                ret,
-                nr,
-            },
-        );
+    if class != 0
+        && let Some(told) = told(ret)
+    {
+        told.what = unasked::IDMAP.into();
+        told.class = class.into();
+        write(regs, told);
     }
     0
 }
 
-/// What was recognised.
-struct Told {
-    what: u8,
-    class: u32,
-    lacking: u64,
-    ret: i64,
-    nr: u64,
-}
-
 /// Counts it, and sends what explains it.
 #[inline(never)]
-fn write(task: Ptr, entry: u32, regs: Ptr, told: &Told) -> u64 {
+fn write(regs: Ptr, told: &Told) -> u64 {
+    // SAFETY: no arguments; never null.
+    let task = unsafe { bpf_get_current_task_btf() } as Ptr;
+    let entry = scope::of(Typed::u32(task, field!(task_tgid)));
+    if entry == 0 {
+        return 0;
+    }
+    let nr = Typed::u64(regs, field!(regs_nr));
     let cred = Typed::ptr(task, field!(task_cred));
     let level = Typed::u32(Typed::ptr(cred, field!(cred_user_ns)), field!(ns_level)) as u8;
     let filtered = Typed::u32(task, field!(task_seccomp_mode)) == 2;
@@ -225,24 +240,24 @@ fn write(task: Ptr, entry: u32, regs: Ptr, told: &Told) -> u64 {
     let key = Key {
         program: scope::program(entry),
         slice,
-        class: told.class,
-        syscall: (told.nr & 0x3fff) as u16,
+        class: told.class as u32,
+        syscall: (nr & 0x3fff) as u16,
         abi: abi::NATIVE,
         cap: NO_CAP,
-        result: outcome::class(told.ret),
+        result: told.outcome as u8,
         flags: if filtered { flag::SECCOMP } else { 0 },
         creds: 0,
         outcome: 0,
         target_level: level,
         creds_level: level,
         site: site::EXIT,
-        unasked: told.what,
+        unasked: told.what as u8,
     };
     let words = key.words();
     let index = tally::hash(&words) & setting!(outcome_mask);
     let n = tally::add(&OUTCOMES, index, &words, 1, loss::UNASKED);
     // A program that probes its own sets does so in a loop; the first of a key says it all.
-    if told.what == unasked::READS_OWN && n != 1 {
+    if told.what == u64::from(unasked::READS_OWN) && n != 1 {
         return 0;
     }
     let Some(mut record) = tally::RING.reserve::<Unasked>(0) else {
@@ -263,12 +278,12 @@ fn write(task: Ptr, entry: u32, regs: Ptr, told: &Told) -> u64 {
         (*u).tid = Typed::u32(task, field!(task_pid));
         (*u).tgid = Typed::u32(task, field!(task_tgid));
         let detail = (&raw mut (*u).detail).cast();
-        let len = match told.what {
+        let len = match told.what as u8 {
             unasked::EXEC => {
-                let path = if told.nr == 59 { args[0] } else { args[1] };
+                let path = if nr == 59 { args[0] } else { args[1] };
                 bpf_probe_read_user_str(detail, DETAIL_LEN as u32, path as *const _)
             }
-            unasked::IDMAP if told.nr == 1 || told.nr == 18 => {
+            unasked::IDMAP if nr == 1 || nr == 18 => {
                 let len = if args[2] > 128 { 128 } else { args[2] as u32 };
                 if bpf_probe_read_user(detail, len, args[1] as *const _) == 0 {
                     i64::from(len)

@@ -3,12 +3,12 @@
 //! lowered with it.
 
 const LIMITS: [(&str, u32); 6] = [
-    ("kcap_tp", 0),
-    ("kcap_sys_exit", 0),
-    ("kcap_newtask", 0),
-    ("kcap_exec", 0),
-    ("kcap_exit", 0),
-    ("kcap_attach", 0),
+    ("kcap_tp", 4_500),
+    ("kcap_sys_exit", 20_000),
+    ("kcap_newtask", 2_500),
+    ("kcap_exec", 600),
+    ("kcap_exit", 250),
+    ("kcap_attach", 2_500),
 ];
 
 /// The limit of a program; `None` where it has none.

@@ -354,6 +354,49 @@ impl<'a> Btf<'a> {
         })
     }
 
+    /// BTF of the same shape in which only the named typedefs and functions are left, under the ids
+    /// that they have in the kernel; every other type is an empty placeholder. For a library that
+    /// builds a graph of all types where it is only asked for the ids of a few.
+    pub fn index(&self, typedefs: &[&str], functions: &[&str]) -> Vec<u8> {
+        const FORWARD: u32 = 7;
+        let mut strings = vec![0];
+        let mut kept = std::collections::BTreeMap::new();
+        let lists = [
+            (typedefs, &self.typedefs, kind::TYPEDEF),
+            (functions, &self.funcs, kind::FUNC),
+        ];
+        for (names, ids, kind) in lists {
+            for name in names {
+                let found = ids.iter().find(|&&id| {
+                    self.head(id)
+                        .is_some_and(|head| self.is_name(head.name, name))
+                });
+                if let Some(&id) = found {
+                    kept.insert(id, (strings.len() as u32, kind));
+                    strings.extend_from_slice(name.as_bytes());
+                    strings.push(0);
+                }
+            }
+        }
+        let last = kept.keys().next_back().copied().unwrap_or(0);
+        let mut types = Vec::with_capacity(HEAD * last as usize);
+        for id in 1..=last {
+            let (name, kind) = kept.get(&id).copied().unwrap_or((0, FORWARD));
+            for word in [name, kind << 24, 0] {
+                types.extend_from_slice(&word.to_ne_bytes());
+            }
+        }
+        let mut image = MAGIC.to_ne_bytes().to_vec();
+        image.extend_from_slice(&[1, 0]);
+        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+        for word in [HEADER as u32, 0, types_len, types_len, strings_len] {
+            image.extend_from_slice(&word.to_ne_bytes());
+        }
+        image.extend(types);
+        image.extend(strings);
+        image
+    }
+
     /// Those of the listed types that have the name.
     fn named<'s>(&'s self, ids: &'s [u32], name: &'s str) -> impl Iterator<Item = Head> + 's {
         ids.iter()

@@ -6,11 +6,11 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program},
+    programs::{BtfTracePoint, FEntry, KProbe, Program},
 };
 use kcap_common::abi::{Fields, Key, Settings, key::site, record::Bucket};
 
@@ -129,6 +129,9 @@ const LINEAGE: [(&str, &str); 4] = [
     ("kcap_attach", "cgroup_attach_task"),
 ];
 
+/// Settles outcomes, and recognises needs that ask nothing: program, tracepoint.
+const OUTCOMES: (&str, &str) = ("kcap_sys_exit", "sys_exit");
+
 /// Checks that a compiler may have inlined: site, system call that tells, function, programs.
 const INLINED: [(u8, u16, &str, &str, &str); 3] = [
     (
@@ -160,41 +163,22 @@ impl Tracer {
     /// # Errors
     /// One line that names what the kernel refused, and what to do.
     pub fn load(config: Config) -> Result<Self> {
-        let image = std::fs::read(btf::VMLINUX).with_context(|| {
-            format!(
-                "cannot read {}: kcap needs a kernel with CONFIG_DEBUG_INFO_BTF",
-                btf::VMLINUX
-            )
-        })?;
-        // aya parses BTF on its own, twice: here, for attaching, and in the loader. Side by side
-        // they take the time of one.
-        let parsed = std::thread::scope(|scope| -> Result<_> {
-            let theirs = scope.spawn(|| Btf::from_sys_fs());
-            let loader = EbpfLoader::new();
-            let theirs = theirs
+        // aya's loader parses the kernel's BTF, which nothing of ours needs; side by side with what
+        // is needed it takes no time of its own.
+        let (mut loader, kernel) = std::thread::scope(|scope| {
+            let loader = scope.spawn(EbpfLoader::new);
+            let kernel = Kernel::read(config.subsystem.as_deref());
+            let loader = loader
                 .join()
-                .map_err(|_| anyhow::anyhow!("reading BTF panicked"))?
-                .context("cannot parse this kernel's BTF")?;
-            Ok((loader, theirs))
+                .map_err(|_| anyhow!("the BPF loader panicked while it read the kernel's BTF"));
+            Ok::<_, anyhow::Error>((loader?, kernel?))
         })?;
-        let (mut loader, kernel_btf) = parsed;
-
-        let ours = btf::Btf::parse(&image)?;
-        let offsets = ours.offsets(&Fields::WANTED)?;
-        let offsets: [u32; Fields::COUNT] = offsets
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("BTF gave an unexpected number of offsets"))?;
-        let fields = Plain(Fields::from_array(offsets));
-        let settings = Plain(settings(&config, &ours)?);
+        let fields = Plain(kernel.fields);
+        let settings = Plain(settings(&config, kernel.subsys)?);
         let log_level = 0u8;
-
         let mut ebpf = loader
-            .btf(Some(&kernel_btf))
-            .verifier_log_level(if std::env::var_os("KCAP_VLOG").is_some() {
-                VerifierLogLevel::VERBOSE
-            } else {
-                VerifierLogLevel::DISABLE
-            })
+            .btf(Some(&kernel.index))
+            .verifier_log_level(VerifierLogLevel::DISABLE)
             .override_global("FIELDS", &fields, true)
             .override_global("SETTINGS", &settings, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
@@ -205,16 +189,11 @@ impl Tracer {
             .load(OBJECT)
             .map_err(|e| refused("create kcap's BPF maps", &e))?;
 
-        let mut attached = vec![];
-        for (program, tracepoint) in LINEAGE {
-            attach_tracepoint(&mut ebpf, program, tracepoint, &kernel_btf)?;
-            attached.push(program);
-        }
+        let mut attached: Vec<_> = LINEAGE.iter().map(|(program, _)| *program).collect();
         if config.outcomes {
-            attach_tracepoint(&mut ebpf, "kcap_sys_exit", "sys_exit", &kernel_btf)?;
-            attached.push("kcap_sys_exit");
+            attached.push(OUTCOMES.0);
         }
-        let hook = attach_hook(&mut ebpf, &config, &kernel_btf, &ours)?;
+        let hook = attach_all(&mut ebpf, &config, &kernel)?;
         attached.push(hook.program());
 
         let mut tracer = Self {
@@ -228,7 +207,7 @@ impl Tracer {
         if hook == Hook::TpBtf {
             tracer.blind.push("options".into());
         } else {
-            tracer.account_inlined(&kernel_btf)?;
+            tracer.account_inlined(&kernel.index)?;
             tracer.doubt_kprobes();
         }
         if !tracer.config.outcomes {
@@ -487,14 +466,7 @@ fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
         .with_context(|| format!("the BPF object has no program {name}"))
 }
 
-fn settings(config: &Config, kernel: &btf::Btf<'_>) -> Result<Settings> {
-    let subsys = match &config.subsystem {
-        None => u32::MAX,
-        Some(name) => kernel
-            .enumerator("cgroup_subsys_id", name)
-            .and_then(|n| u32::try_from(n).ok())
-            .with_context(|| format!("this kernel has no cgroup subsystem {name}"))?,
-    };
+fn settings(config: &Config, subsys: u32) -> Result<Settings> {
     let mut paths = [[0; kcap_common::abi::settings::MATCH_LEN]; 4];
     if config.matches.len() > paths.len() {
         bail!("at most {} paths can be matched", paths.len());
@@ -539,8 +511,106 @@ fn mask(entries: u32) -> Result<u32> {
     Ok(entries - 1)
 }
 
-fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str, btf: &Btf) -> Result<()> {
-    let program: &mut BtfTracePoint = program_mut(ebpf, name)?.try_into()?;
+/// What is to be known of the running kernel before anything is loaded.
+struct Kernel {
+    fields: Fields,
+    /// Number of the cgroup subsystem that defines the scope, or `u32::MAX`.
+    subsys: u32,
+    /// It has the tracepoint `capability:cap_capable`.
+    tracepoint: bool,
+    /// `cap_capable` has the parameters that the programs expect.
+    signature: bool,
+    /// Ids of what programs attach to.
+    index: Btf,
+}
+
+impl Kernel {
+    fn read(subsystem: Option<&str>) -> Result<Self> {
+        let image = std::fs::read(btf::VMLINUX).with_context(|| {
+            format!(
+                "cannot read {}: kcap needs a kernel with CONFIG_DEBUG_INFO_BTF",
+                btf::VMLINUX
+            )
+        })?;
+        let kernel = btf::Btf::parse(&image)?;
+        let offsets: [u32; Fields::COUNT] = kernel
+            .offsets(&Fields::WANTED)?
+            .try_into()
+            .map_err(|_| anyhow!("BTF gave an unexpected number of offsets"))?;
+        let subsys = match subsystem {
+            None => u32::MAX,
+            Some(name) => kernel
+                .enumerator("cgroup_subsys_id", name)
+                .and_then(|n| u32::try_from(n).ok())
+                .with_context(|| format!("this kernel has no cgroup subsystem {name}"))?,
+        };
+        let tracepoints: Vec<String> = LINEAGE
+            .iter()
+            .chain([&OUTCOMES])
+            .map(|(_, tracepoint)| *tracepoint)
+            .chain(["cap_capable"])
+            .map(|tracepoint| format!("btf_trace_{tracepoint}"))
+            .collect();
+        let typedefs: Vec<&str> = tracepoints.iter().map(String::as_str).collect();
+        let functions: Vec<&str> = INLINED
+            .iter()
+            .map(|(_, _, function, ..)| *function)
+            .chain(["cap_capable"])
+            .collect();
+        let index = kernel.index(&typedefs, &functions);
+        Ok(Self {
+            fields: Fields::from_array(offsets),
+            subsys,
+            tracepoint: kernel.has_typedef("btf_trace_cap_capable"),
+            signature: kernel.parameters("cap_capable") == Some(4),
+            index: Btf::parse(&index, Endianness::default())
+                .context("cannot read kcap's own index of the kernel's BTF: please report it")?,
+        })
+    }
+}
+
+/// Loads and attaches everything that is always needed, and the hook. The program on `sys_exit` takes
+/// the verifier as long as all others do, so it goes side by side with them.
+fn attach_all(ebpf: &mut Ebpf, config: &Config, kernel: &Kernel) -> Result<Hook> {
+    let mut programs: std::collections::HashMap<String, &mut Program> = ebpf
+        .programs_mut()
+        .map(|(n, p)| (n.to_owned(), p))
+        .collect();
+    let mut take = |name: &str| {
+        programs
+            .remove(name)
+            .with_context(|| format!("the BPF object has no program {name}"))
+    };
+    let outcomes = take(OUTCOMES.0)?;
+    let lineage = LINEAGE.map(|(name, tracepoint)| (name, take(name), tracepoint));
+    let mut hooks = vec![];
+    for hook in config.hook.order(&config.preemption) {
+        hooks.push((hook, take(hook.program())?));
+    }
+    std::thread::scope(|scope| {
+        let settling = scope.spawn(|| {
+            if config.outcomes {
+                attach_tracepoint(OUTCOMES.0, outcomes, OUTCOMES.1, &kernel.index)
+            } else {
+                Ok(())
+            }
+        });
+        let rest = || {
+            for (name, program, tracepoint) in lineage {
+                attach_tracepoint(name, program?, tracepoint, &kernel.index)?;
+            }
+            attach_hook(hooks, kernel)
+        };
+        let hook = rest();
+        settling
+            .join()
+            .map_err(|_| anyhow!("loading {} panicked", OUTCOMES.0))??;
+        hook
+    })
+}
+
+fn attach_tracepoint(name: &str, program: &mut Program, tracepoint: &str, btf: &Btf) -> Result<()> {
+    let program: &mut BtfTracePoint = program.try_into()?;
     program
         .load(tracepoint, btf)
         .map_err(|e| refused(&format!("load program {name}"), &e))?;
@@ -570,16 +640,11 @@ fn load_kprobe(program: &mut KProbe, function: &str) -> Result<()> {
     Ok(())
 }
 
-/// Loads and attaches the hook chosen, or the first that works.
-fn attach_hook(
-    ebpf: &mut Ebpf,
-    config: &Config,
-    kernel_btf: &Btf,
-    ours: &btf::Btf<'_>,
-) -> Result<Hook> {
+/// Loads and attaches the first hook that works.
+fn attach_hook(hooks: Vec<(Hook, &mut Program)>, kernel: &Kernel) -> Result<Hook> {
     let mut why = vec![];
-    for hook in config.hook.order(&config.preemption) {
-        match try_hook(ebpf, hook, kernel_btf, ours) {
+    for (hook, program) in hooks {
+        match try_hook(program, kernel) {
             Ok(()) => return Ok(hook),
             Err(e) => why.push(format!("{hook}: {e:#}")),
         }
@@ -590,22 +655,21 @@ fn attach_hook(
     )
 }
 
-fn try_hook(ebpf: &mut Ebpf, hook: Hook, kernel_btf: &Btf, ours: &btf::Btf<'_>) -> Result<()> {
-    match program_mut(ebpf, hook.program())? {
+fn try_hook(program: &mut Program, kernel: &Kernel) -> Result<()> {
+    match program {
         Program::BtfTracePoint(p) => {
-            if !ours.has_typedef("btf_trace_cap_capable") {
+            if !kernel.tracepoint {
                 bail!("this kernel has no tracepoint capability:cap_capable (6.14 on)");
             }
-            p.load("cap_capable", kernel_btf)
+            p.load("cap_capable", &kernel.index)
                 .map_err(|e| refused("load the program", &e))?;
             p.attach().map_err(|e| refused("attach the program", &e))?;
         }
         Program::FExit(p) => {
-            if ours.parameters("cap_capable") != Some(4) {
+            if !kernel.signature {
                 bail!("cap_capable has an unexpected signature in this kernel's BTF");
             }
-            let p: &mut FExit = p;
-            p.load("cap_capable", kernel_btf)
+            p.load("cap_capable", &kernel.index)
                 .map_err(|e| refused("load the program", &e))?;
             p.attach().map_err(|e| refused("attach the program", &e))?;
         }
@@ -649,7 +713,7 @@ fn refused(what: &str, e: &(dyn std::error::Error + 'static)) -> anyhow::Error {
         Some(libc::ENOMEM) => ": free memory, or trace with a smaller --ring-size",
         _ => "",
     };
-    anyhow::anyhow!("the kernel refused to {what}: {cause}{remedy}")
+    anyhow!("the kernel refused to {what}: {cause}{remedy}")
 }
 
 /// Makes each check that compilers inline once, harmlessly: setting this thread's own capability
