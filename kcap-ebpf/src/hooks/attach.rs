@@ -5,6 +5,7 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
+use aya_log_ebpf::debug;
 use kcap_common::abi::{
     loss,
     record::{Enter, kind},
@@ -30,6 +31,7 @@ pub fn kcap_attach(ctx: BtfTracePointContext) -> i32 {
         && scope::in_hierarchy(cgroup)
         && let Some(session) = scope::session(cgroup)
     {
+        debug!(&ctx, "process {} enters session {}", tgid, session);
         enter(task, tgid, session, GIVER);
     }
     0

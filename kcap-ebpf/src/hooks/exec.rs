@@ -8,6 +8,7 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
+use aya_log_ebpf::debug;
 use kcap_common::abi::{
     loss,
     record::{ARGV_LEN, Argv, Exec, PATH_LEN, exec_flag, kind},
@@ -35,6 +36,7 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let program = scope::generation(GIVER);
+    debug!(&ctx, "process {} becomes program {}", tgid, program);
     let Some(mut entry) = tally::RING.reserve::<Exec>(0) else {
         globals::count(loss::EXECS, 1);
         scope::set(tgid, program);

@@ -132,6 +132,7 @@ async fn trace(
         argv: options.argv,
         outcomes: options.outcomes,
         verify: options.verify,
+        log: options.verbosity > 1,
         clock_base: base,
         ring_bytes: options.ring_bytes,
         tally_buckets: options.tally_buckets,

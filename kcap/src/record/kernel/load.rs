@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Write as _},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
@@ -12,6 +12,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, FEntry, KProbe, Program},
 };
+use aya_log::EbpfLogger;
 use kcap_common::abi::{Fields, Key, Settings, key::site, record::Bucket};
 
 use super::{
@@ -50,6 +51,9 @@ pub struct Config {
     pub verify: bool,
     /// Count every check on the host.
     pub host_total: bool,
+    /// Show what the kernel side logs, on standard error. Off, it costs nothing: the verifier
+    /// removes it.
+    pub log: bool,
     /// Executor paths.
     pub matches: Vec<String>,
     /// Hierarchy number of the scope's cgroups, and the subsystem that names it on v1.
@@ -80,6 +84,7 @@ impl Default for Config {
             argv: false,
             verify: false,
             host_total: false,
+            log: false,
             matches: vec![],
             hierarchy: 0,
             subsystem: None,
@@ -175,7 +180,7 @@ impl Tracer {
         })?;
         let fields = Plain(kernel.fields);
         let settings = Plain(settings(&config, kernel.subsys)?);
-        let log_level = 0u8;
+        let log_level: u8 = if config.log { 5 } else { 0 };
         let mut ebpf = loader
             .btf(Some(&kernel.index))
             .verifier_log_level(VerifierLogLevel::DISABLE)
@@ -247,7 +252,17 @@ impl Tracer {
             .ebpf
             .take_map("RING")
             .context("the ring buffer was taken already")?;
-        Ok(Ring(RingBuf::try_from(map)?))
+        let log = if self.config.log {
+            let log = EbpfLogger::init_with_logger(&mut self.ebpf, StandardError)
+                .context("cannot read what the kernel side logs")?;
+            Some(log)
+        } else {
+            None
+        };
+        Ok(Ring {
+            records: RingBuf::try_from(map)?,
+            log,
+        })
     }
 
     /// Detaches everything, then reads what is left in the tables: with the programs gone, nothing
@@ -424,14 +439,36 @@ impl Tracer {
     }
 }
 
+/// Where the kernel side's diagnostics go.
+struct StandardError;
+
+impl log::Log for StandardError {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        // Numbers and texts of ours; nothing can be done where standard error is closed.
+        let _ = writeln!(io::stderr(), "kcap: kernel side: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
 /// The ring buffer's reading side.
-pub struct Ring(RingBuf<MapData>);
+pub struct Ring {
+    records: RingBuf<MapData>,
+    log: Option<EbpfLogger<StandardError>>,
+}
 
 impl Ring {
     /// Hands every record that is there to `each`; gives how many were no record of ours.
     pub fn drain(&mut self, mut each: impl FnMut(Raw)) -> u64 {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
         let mut unknown = 0;
-        while let Some(item) = self.0.next() {
+        while let Some(item) = self.records.next() {
             match decode(&item) {
                 Some(Raw::Tally(key, _)) if key.program == CALIBRATION => {}
                 Some(Raw::Evidence(e)) if e.key.program == CALIBRATION => {}
@@ -446,13 +483,13 @@ impl Ring {
 
 impl AsRawFd for Ring {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.records.as_raw_fd()
     }
 }
 
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.records.as_fd()
     }
 }
 
