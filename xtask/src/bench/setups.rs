@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -357,18 +357,21 @@ impl Bpftrace {
     }
 }
 
-/// Interrupts bpftrace until it ends, which one interrupt does not always make it do.
+/// Interrupts bpftrace, once more where that went unheard: a second interrupt while it prints what it
+/// has counted would cut that short.
 fn end(child: &mut Child) -> io::Result<ExitStatus> {
-    const ATTEMPTS: u32 = 50;
-    let pid = child.id() as libc::pid_t;
+    const ATTEMPTS: u32 = 3;
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const PAUSE: Duration = Duration::from_millis(10);
     for _ in 0..ATTEMPTS {
         // SAFETY: integers; the process is our child and not waited for yet.
-        unsafe { libc::kill(pid, libc::SIGINT) };
-        for _ in 0..20 {
+        unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+        let interrupted = Instant::now();
+        while interrupted.elapsed() < PATIENCE {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(PAUSE);
         }
     }
     child.kill()?;
