@@ -8,8 +8,8 @@ pub const CHECKS: u32 = 0;
 pub const EVIDENCE: u32 = 1;
 /// Fork, exec and exit records dropped by a full ring buffer.
 pub const EXECS: u32 = 2;
-/// Outcome counts dropped by a full ring buffer: failures that now read as success. Counted in
-/// checks.
+/// Outcome counts dropped by a full ring buffer, in checks. Their failures look like success in the
+/// tallies, so that where this is not 0 no success is known.
 pub const OUTCOMES: u32 = 3;
 /// Processes that could not be followed because their id is beyond the scope table.
 pub const SCOPE: u32 = 4;

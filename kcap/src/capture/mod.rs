@@ -337,7 +337,8 @@ pub struct Unasked {
 pub struct Loss {
     /// Checks that were seen and could not be kept.
     pub checks: u64,
-    /// Outcomes that could not be kept: their checks read as unknown.
+    /// Outcomes that could not be kept. Which is not known, so where this is not 0 no check of the
+    /// capture is known to have succeeded.
     pub outcomes: u64,
     /// Samples dropped.
     pub evidence: u64,

@@ -31,7 +31,7 @@ const DOCKERFILE_LIMIT: u64 = 4 << 20;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  kcap run -- docker run --rm -v $PWD:/workspace EXECUTOR-IMAGE --no-push
+  kcap run --dockerfile Dockerfile -- runc run --bundle BUNDLE build
   kcap run --report r.json --capture c.gz -- buildah bud --isolation chroot .
 
 Ctrl-C and SIGTERM end the command; what was seen until then is still written.

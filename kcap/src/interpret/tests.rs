@@ -85,6 +85,16 @@ fn a_build_in_small() {
 }
 
 #[test]
+fn where_outcomes_were_lost_none_is_known() {
+    let mut lossy = session(vec![tally(Cap::CHOWN, true, FCHOWNAT, 0, 3)]);
+    lossy.loss.outcomes = 1;
+    let report = interpret(&lossy);
+    assert_eq!(report.required, [Cap::CHOWN]);
+    assert_eq!(of(&report, Cap::CHOWN).verdict, Verdict::Unsure);
+    assert!(!report.complete);
+}
+
+#[test]
 fn the_same_read_whatever_the_set_it_was_traced_with() {
     // With Docker's set: refused, then DAC_OVERRIDE.
     let docker = interpret(&session(vec![

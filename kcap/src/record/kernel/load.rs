@@ -679,10 +679,12 @@ fn load_kprobe(program: &mut KProbe, function: &str) -> Result<()> {
 
 /// Loads and attaches the first hook that works.
 fn attach_hook(hooks: Vec<(Hook, &mut Program)>, kernel: &Kernel) -> Result<Hook> {
+    let forced = hooks.len() == 1;
     let mut why = vec![];
     for (hook, program) in hooks {
         match try_hook(program, kernel) {
             Ok(()) => return Ok(hook),
+            Err(e) if forced => return Err(e.context(format!("cannot use hook {hook}"))),
             Err(e) => why.push(format!("{hook}: {e:#}")),
         }
     }
