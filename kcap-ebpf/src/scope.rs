@@ -12,7 +12,7 @@ use aya_ebpf::{
 
 use crate::{
     globals::{field, setting},
-    mem::{Mem, Ptr, Typed},
+    mem::{Mem, Probed, Ptr},
 };
 
 /// Process id to 0, or program generation in bits 0 to 30 and [`SLICED`]. Sized by the loader.
@@ -99,11 +99,11 @@ pub fn session(cgroup: Ptr) -> Option<u32> {
         if let Some(session) = unsafe { CGROUPS.get(id) } {
             return Some(*session);
         }
-        let parent = Typed::ptr(at, field!(cgroup_self) + field!(css_parent));
+        let parent = Probed::ptr(at, field!(cgroup_self) + field!(css_parent));
         if parent.is_null() {
             return None;
         }
-        at = Typed::ptr(parent, field!(css_cgroup));
+        at = Probed::ptr(parent, field!(css_cgroup));
         i += 1;
     }
     None
@@ -112,14 +112,14 @@ pub fn session(cgroup: Ptr) -> Option<u32> {
 /// A cgroup's id: the inode number of its folder.
 #[inline(always)]
 pub fn id(cgroup: Ptr) -> u64 {
-    Typed::u64(Typed::ptr(cgroup, field!(cgroup_kn)), field!(kn_id))
+    Probed::u64(Probed::ptr(cgroup, field!(cgroup_kn)), field!(kn_id))
 }
 
 /// Whether a cgroup is of the hierarchy that defines the scope.
 #[inline(always)]
 pub fn in_hierarchy(cgroup: Ptr) -> bool {
-    Typed::u32(
-        Typed::ptr(cgroup, field!(cgroup_root)),
+    Probed::u32(
+        Probed::ptr(cgroup, field!(cgroup_root)),
         field!(root_hierarchy),
     ) == setting!(hierarchy)
 }
@@ -127,12 +127,12 @@ pub fn in_hierarchy(cgroup: Ptr) -> bool {
 /// A task's cgroup in the hierarchy that defines the scope.
 #[inline(always)]
 pub fn cgroup(task: Ptr) -> Ptr {
-    let set = Typed::ptr(task, field!(task_cgroups));
+    let set = Probed::ptr(task, field!(task_cgroups));
     let subsys = setting!(subsys);
     if subsys == u32::MAX {
-        Typed::ptr(set, field!(cset_dfl_cgrp))
+        Probed::ptr(set, field!(cset_dfl_cgrp))
     } else {
-        let css = Typed::ptr(set, field!(cset_subsys) + 8 * subsys as usize);
-        Typed::ptr(css, field!(css_cgroup))
+        let css = Probed::ptr(set, field!(cset_subsys) + 8 * subsys as usize);
+        Probed::ptr(css, field!(css_cgroup))
     }
 }

@@ -202,7 +202,7 @@ fn capset(task: Ptr, data: u64) -> u32 {
     let Some(d) = read_user::<[u32; 6]>(data) else {
         return OPAQUE;
     };
-    argclass::capset(asked(&d), held(task))
+    argclass::capset(asked(&d), held::<Typed>(task))
 }
 
 /// The sets that a `capset` asks for.
@@ -219,22 +219,22 @@ fn asked(d: &[u32; 6]) -> Sets {
 
 /// The sets that the task holds.
 #[inline(always)]
-pub fn held(task: Ptr) -> Sets {
-    let cred = Typed::ptr(task, field!(task_cred));
+fn held<M: Mem>(task: Ptr) -> Sets {
+    let cred = M::ptr(task, field!(task_cred));
     Sets {
-        inheritable: Typed::u64(cred, field!(cred_inheritable)),
-        permitted: Typed::u64(cred, field!(cred_permitted)),
-        effective: Typed::u64(cred, field!(cred_effective)),
-        bounding: Typed::u64(cred, field!(cred_bset)),
+        inheritable: M::u64(cred, field!(cred_inheritable)),
+        permitted: M::u64(cred, field!(cred_permitted)),
+        effective: M::u64(cred, field!(cred_effective)),
+        bounding: M::u64(cred, field!(cred_bset)),
     }
 }
 
 /// What a `capset` asks for above the permitted set held: refused without a question.
 #[inline(always)]
-pub fn capset_above(task: Ptr, data: u64) -> u64 {
+pub fn capset_above<M: Mem>(task: Ptr, data: u64) -> u64 {
     match read_user::<[u32; 6]>(data) {
         Some(d) => {
-            let (new, old) = (asked(&d), held(task));
+            let (new, old) = (asked(&d), held::<M>(task));
             (new.permitted & !old.permitted)
                 | (new.inheritable & !(old.inheritable | old.bounding))
                 | (new.effective & !new.permitted)

@@ -17,7 +17,7 @@ use kcap_common::abi::{
 
 use crate::{
     globals::{self, SETTINGS, field, setting},
-    mem::{Mem, Ptr, Typed},
+    mem::{Mem, Probed, Ptr, Typed},
     scope, tally,
 };
 
@@ -43,9 +43,9 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let e = entry.as_mut_ptr();
-    let cred = Typed::ptr(task, field!(task_cred));
-    let ns = Typed::ptr(cred, field!(cred_user_ns));
-    let inode = Typed::ptr(Typed::ptr(bprm, field!(bprm_file)), field!(file_inode));
+    let cred = Probed::ptr(task, field!(task_cred));
+    let ns = Probed::ptr(cred, field!(cred_user_ns));
+    let inode = Probed::ptr(Probed::ptr(bprm, field!(bprm_file)), field!(file_inode));
     let mut flags = 0;
     // SAFETY: `e` is the reserved record; its texts are written up to their NUL. The helpers check
     // their sources and write no more than the sizes given.
@@ -55,24 +55,24 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         (*e).previous = scope::program(before);
         (*e).tgid = tgid;
         (*e).time = bpf_ktime_get_ns();
-        (*e).inode = Typed::u64(inode, field!(inode_ino));
+        (*e).inode = Probed::u64(inode, field!(inode_ino));
         (*e).cgroup = scope::id(scope::cgroup(task));
         (*e).caps = [
-            Typed::u64(cred, field!(cred_inheritable)),
-            Typed::u64(cred, field!(cred_permitted)),
-            Typed::u64(cred, field!(cred_effective)),
-            Typed::u64(cred, field!(cred_bset)),
-            Typed::u64(cred, field!(cred_ambient)),
+            Probed::u64(cred, field!(cred_inheritable)),
+            Probed::u64(cred, field!(cred_permitted)),
+            Probed::u64(cred, field!(cred_effective)),
+            Probed::u64(cred, field!(cred_bset)),
+            Probed::u64(cred, field!(cred_ambient)),
         ];
-        (*e).dev = Typed::u32(Typed::ptr(inode, field!(inode_sb)), field!(sb_dev));
-        (*e).euid = Typed::u32(cred, field!(cred_euid));
-        (*e).user_ns = Typed::u32(ns, field!(ns_inum));
-        let mnt = Typed::ptr(Typed::ptr(task, field!(task_nsproxy)), field!(nsproxy_mnt));
-        (*e).mnt_ns = Typed::u32(mnt, field!(mnt_inum));
-        (*e).ns_level = Typed::u32(ns, field!(ns_level));
+        (*e).dev = Probed::u32(Probed::ptr(inode, field!(inode_sb)), field!(sb_dev));
+        (*e).euid = Probed::u32(cred, field!(cred_euid));
+        (*e).user_ns = Probed::u32(ns, field!(ns_inum));
+        let mnt = Probed::ptr(Probed::ptr(task, field!(task_nsproxy)), field!(nsproxy_mnt));
+        (*e).mnt_ns = Probed::u32(mnt, field!(mnt_inum));
+        (*e).ns_level = Probed::u32(ns, field!(ns_level));
         (*e).interp[0] = 0;
-        let filename = Typed::ptr(bprm, field!(bprm_filename));
-        let interp = Typed::ptr(bprm, field!(bprm_interp));
+        let filename = Probed::ptr(bprm, field!(bprm_filename));
+        let interp = Probed::ptr(bprm, field!(bprm_interp));
         let n = bpf_probe_read_kernel_str(
             (&raw mut (*e).path).cast(),
             PATH_LEN as u32,
@@ -84,7 +84,7 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         if interp != filename {
             bpf_probe_read_kernel_str((&raw mut (*e).interp).cast(), 64, interp.cast());
         }
-        if Typed::u32(task, field!(task_seccomp_mode)) == 2 {
+        if Probed::u32(task, field!(task_seccomp_mode)) == 2 {
             flags |= exec_flag::SECCOMP;
         }
         if setting!(argv) != 0 {
@@ -131,9 +131,9 @@ fn is_executor(path: *const u8) -> bool {
 /// Sends the argument vector.
 #[inline(always)]
 fn argv(task: Ptr, program: u32) {
-    let mm = Typed::ptr(task, field!(task_mm));
-    let start = Typed::u64(mm, field!(mm_arg_start));
-    let end = Typed::u64(mm, field!(mm_arg_end));
+    let mm = Probed::ptr(task, field!(task_mm));
+    let start = Probed::u64(mm, field!(mm_arg_start));
+    let end = Probed::u64(mm, field!(mm_arg_end));
     let full = end.wrapping_sub(start) as u32;
     let Some(mut entry) = tally::RING.reserve::<Argv>(0) else {
         globals::count(loss::EVIDENCE, 1);

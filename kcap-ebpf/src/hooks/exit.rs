@@ -12,7 +12,7 @@ use kcap_common::abi::{
 
 use crate::{
     globals::{self, field},
-    mem::{Mem, Ptr, Typed},
+    mem::{Mem, Probed, Ptr, Typed},
     scope, tally,
 };
 
@@ -28,19 +28,19 @@ pub fn kcap_exit(ctx: BtfTracePointContext) -> i32 {
     if entry == 0 {
         return 0;
     }
-    let signal = Typed::ptr(task, field!(task_signal));
-    if Typed::u32(signal, field!(signal_live)) != 0 {
+    let signal = Probed::ptr(task, field!(task_signal));
+    if Probed::u32(signal, field!(signal_live)) != 0 {
         return 0;
     }
-    let leader = Typed::ptr(task, field!(task_group_leader));
+    let leader = Probed::ptr(task, field!(task_group_leader));
     // As wait_task_zombie reports it.
-    let status = if Typed::u32(signal, field!(signal_flags)) & SIGNAL_GROUP_EXIT != 0 {
-        Typed::u32(signal, field!(signal_group_exit_code))
+    let status = if Probed::u32(signal, field!(signal_flags)) & SIGNAL_GROUP_EXIT != 0 {
+        Probed::u32(signal, field!(signal_group_exit_code))
     } else {
-        Typed::u32(leader, field!(task_exit_code))
+        Probed::u32(leader, field!(task_exit_code))
     };
-    let parent = Typed::ptr(leader, field!(task_real_parent));
-    let ptgid = Typed::u32(parent, field!(task_tgid));
+    let parent = Probed::ptr(leader, field!(task_real_parent));
+    let ptgid = Probed::u32(parent, field!(task_tgid));
     let Some(mut record) = tally::RING.reserve::<Exit>(0) else {
         globals::count(loss::EXECS, 1);
         return 0;

@@ -1,13 +1,16 @@
 //! The end of a system call: `raw_syscalls:sys_exit`. Settles the checks that were made in it, and
 //! recognises needs that the kernel decided without asking.
 //!
+//! The slow paths load through the helper: a verifier looks each pointer's type up in all of the
+//! kernel's BTF, which takes longer than all else that it does here.
+//!
 //! Runs for every system call of the host while attached, so what most of them meet is: one slot
 //! that is not theirs, and a few comparisons.
 
 use aya_ebpf::{
     helpers::generated::{
-        bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel,
-        bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+        bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_kernel_str,
+        bpf_probe_read_user, bpf_probe_read_user_str,
     },
     macros::{btf_tracepoint, map},
     maps::PerCpuArray,
@@ -28,7 +31,7 @@ use kcap_common::{
 use super::check;
 use crate::{
     globals::{self, field, setting},
-    mem::{Mem, Ptr, Typed},
+    mem::{Mem, Probed, Ptr, Typed},
     scope, slots, syscall,
     tally::{self, OUTCOMES},
 };
@@ -127,15 +130,15 @@ fn failed(key: &[u64; 3], class: u64, n: u64) -> u64 {
 #[inline(never)]
 fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
     // SAFETY: no arguments; never null.
-    let task = unsafe { bpf_get_current_task_btf() } as Ptr;
-    let entry = scope::of(Typed::u32(task, field!(task_tgid)));
-    if entry == 0 || Typed::u32(task, field!(task_status)) & 2 != 0 {
+    let task = unsafe { bpf_get_current_task() } as Ptr;
+    let entry = scope::of(Probed::u32(task, field!(task_tgid)));
+    if entry == 0 || Probed::u32(task, field!(task_status)) & 2 != 0 {
         return 0;
     }
     let nr = Typed::u64(regs, field!(regs_nr));
     let a0 = Typed::u64(regs, field!(regs_a0));
     let a1 = Typed::u64(regs, field!(regs_a1));
-    let filtered = Typed::u32(task, field!(task_seccomp_mode)) == 2;
+    let filtered = Probed::u32(task, field!(task_seccomp_mode)) == 2;
     let gated = filtered && !checked && syscall::gated(nr);
     let Some(told) = told(ret) else {
         return 0;
@@ -149,7 +152,7 @@ fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
     }) {
         0 => return 0,
         unasked::CAPSET => {
-            let above = syscall::capset_above(task, a1);
+            let above = syscall::capset_above::<Probed>(task, a1);
             if above == 0 {
                 // Refused for another reason: the check of SETPCAP tells.
                 return 0;
@@ -173,19 +176,19 @@ fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
 #[inline(never)]
 fn idmap(regs: Ptr, ret: i64) -> u64 {
     // SAFETY: no arguments; never null.
-    let task = unsafe { bpf_get_current_task_btf() } as Ptr;
-    let entry = scope::of(Typed::u32(task, field!(task_tgid)));
+    let task = unsafe { bpf_get_current_task() } as Ptr;
+    let entry = scope::of(Probed::u32(task, field!(task_tgid)));
     if entry == 0 {
         return 0;
     }
     let fd = Typed::u64(regs, field!(regs_a0)) as u32;
-    let files = Typed::ptr(task, field!(task_files));
-    let fdt = Typed::ptr(files, field!(files_fdt));
-    if fd >= Typed::u32(fdt, field!(fdt_max)) {
+    let files = Probed::ptr(task, field!(task_files));
+    let fdt = Probed::ptr(files, field!(files_fdt));
+    if fd >= Probed::u32(fdt, field!(fdt_max)) {
         return 0;
     }
     let mut name = [0u8; 8];
-    let array = Typed::u64(fdt, field!(fdt_fd));
+    let array = Probed::u64(fdt, field!(fdt_fd));
     // SAFETY: the helper checks each source; the destinations are ours.
     unsafe {
         let mut file = 0u64;
@@ -223,15 +226,15 @@ fn idmap(regs: Ptr, ret: i64) -> u64 {
 #[inline(never)]
 fn write(regs: Ptr, told: &Told) -> u64 {
     // SAFETY: no arguments; never null.
-    let task = unsafe { bpf_get_current_task_btf() } as Ptr;
-    let entry = scope::of(Typed::u32(task, field!(task_tgid)));
+    let task = unsafe { bpf_get_current_task() } as Ptr;
+    let entry = scope::of(Probed::u32(task, field!(task_tgid)));
     if entry == 0 {
         return 0;
     }
     let nr = Typed::u64(regs, field!(regs_nr));
-    let cred = Typed::ptr(task, field!(task_cred));
-    let level = Typed::u32(Typed::ptr(cred, field!(cred_user_ns)), field!(ns_level)) as u8;
-    let filtered = Typed::u32(task, field!(task_seccomp_mode)) == 2;
+    let cred = Probed::ptr(task, field!(task_cred));
+    let level = Probed::u32(Probed::ptr(cred, field!(cred_user_ns)), field!(ns_level)) as u8;
+    let filtered = Probed::u32(task, field!(task_seccomp_mode)) == 2;
     let slice = if entry & scope::SLICED != 0 {
         check::slice()
     } else {
@@ -274,9 +277,9 @@ fn write(regs: Ptr, told: &Told) -> u64 {
         let args = syscall::args(regs);
         (*u).args = args;
         (*u).lacking = told.lacking;
-        (*u).bounding = Typed::u64(cred, field!(cred_bset));
-        (*u).tid = Typed::u32(task, field!(task_pid));
-        (*u).tgid = Typed::u32(task, field!(task_tgid));
+        (*u).bounding = Probed::u64(cred, field!(cred_bset));
+        (*u).tid = Probed::u32(task, field!(task_pid));
+        (*u).tgid = Probed::u32(task, field!(task_tgid));
         let detail = (&raw mut (*u).detail).cast();
         let len = match told.what as u8 {
             unasked::EXEC => {

@@ -27,8 +27,8 @@ pub struct Assembler {
     clock_base: u64,
     programs: BTreeMap<u32, Program>,
     tallies: HashMap<Key, u64>,
-    evidence: Vec<Box<record::Evidence>>,
-    unasked: Vec<(Box<record::Unasked>, Option<FileCaps>)>,
+    evidence: Vec<record::Evidence>,
+    unasked: Vec<(record::Unasked, Option<FileCaps>)>,
     arguments: HashMap<u32, Argv>,
     dropped: u64,
     unread: u64,
@@ -49,7 +49,7 @@ impl Assembler {
     pub fn take(&mut self, raw: Raw, read_caps: &mut dyn FnMut(&Executed<'_>) -> FileCaps) {
         match raw {
             Raw::Tally(key, n) => self.count(key, n),
-            Raw::Evidence(e) if self.evidence.len() < MAX_SAMPLES => self.evidence.push(e),
+            Raw::Evidence(e) if self.evidence.len() < MAX_SAMPLES => self.evidence.push(*e),
             Raw::Evidence(_) => self.dropped += 1,
             Raw::Fork(f) => self.fork(&f),
             Raw::Enter(e) => self.enter(&e),
@@ -192,7 +192,7 @@ impl Assembler {
                 mnt_ns: 0,
             })
         });
-        self.unasked.push((u, file));
+        self.unasked.push((*u, file));
     }
 
     /// Adds what was left in the kernel and gives the programs, tallies, samples and losses, sorted;
