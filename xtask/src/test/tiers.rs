@@ -156,7 +156,15 @@ fn root(tier: &mut Tier) -> Result<()> {
             .args(TEST_ARGS)
             .current_dir(sh::workspace().join("kcap"))
             .envs(programs.environment()?),
-    )
+    )?;
+    // Performance is gated on what the verifier walks, which no other load changes.
+    let xtask = std::env::current_exe().context("cannot find cargo xtask itself")?;
+    tier.check(
+        Command::new(xtask)
+            .args(["bench", "--quick", "--gate", "--kcap"])
+            .arg(programs.get("kcap")?),
+    );
+    Ok(())
 }
 
 fn vm(tier: &mut Tier) -> Result<()> {
