@@ -61,7 +61,17 @@ impl Drop for Collector {
     }
 }
 
+/// Lets this thread run as soon as it is woken: an executed file is read while its program, which may
+/// end within a millisecond, is still there to lead to it. Where that is refused, more may be lost,
+/// and is counted.
+fn run_at_once() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: this thread, and a live struct.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &priority) };
+}
+
 fn collect(mut ring: Ring, mut assembler: Assembler, stop: &io::PipeReader) -> Result<Assembler> {
+    run_at_once();
     let mut files = Reader::default();
     let wait = |fd| libc::pollfd {
         fd,
