@@ -105,6 +105,8 @@ pub fn config(facts: &Facts, layout: &Layout) -> Config {
         mmap_min_addr: facts.mmap_min_addr().unwrap_or(0),
         // An unreadable limit is taken for the largest there is.
         pid_max: facts.pid_max.unwrap_or(1 << 22),
+        // Not how many there are: numbers can have gaps.
+        cpus: facts.cpus.map_or(4096, |cpus| cpus.ids),
         ..Config::default()
     }
 }

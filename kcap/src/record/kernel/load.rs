@@ -67,6 +67,8 @@ pub struct Config {
     pub mmap_min_addr: u64,
     /// `kernel.pid_max`.
     pub pid_max: u32,
+    /// One more than the highest CPU number there can be.
+    pub cpus: u32,
     /// Bytes of the ring buffer, a power of two of at least a page.
     pub ring_bytes: u32,
     /// Buckets of the tally table, a power of two.
@@ -91,6 +93,7 @@ impl Default for Config {
             clock_base: 0,
             mmap_min_addr: 65536,
             pid_max: 1 << 22,
+            cpus: 4096,
             ring_bytes: 8 << 20,
             tally_buckets: 1024,
             slots: 2048,
@@ -521,9 +524,7 @@ fn settings(config: &Config, subsys: u32) -> Result<Settings> {
     Ok(Settings {
         clock_base: config.clock_base,
         mmap_min_addr: config.mmap_min_addr,
-        cpus: u32::try_from(aya::util::nr_cpus().map_err(|(what, e)| {
-            anyhow::Error::new(e).context(format!("cannot count CPUs from {what}"))
-        })?)?,
+        cpus: config.cpus.max(1),
         pids: config.pid_max.max(1),
         tally_mask: mask(config.tally_buckets)?,
         outcome_mask: mask(OUTCOME_BUCKETS)?,
