@@ -1,6 +1,7 @@
 //! All that knows aya: loading the BPF object, choosing a hook, reading what the programs wrote.
 
 pub mod btf;
+mod calibrate;
 mod hook;
 mod load;
 mod raw;
