@@ -10,6 +10,8 @@ pub mod cli;
 pub mod host;
 pub mod interpret;
 #[cfg(feature = "trace")]
+pub mod launch;
+#[cfg(feature = "trace")]
 pub mod record;
 pub mod render;
 pub mod report;

@@ -10,7 +10,9 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::{Capture, Clock, Evidence, Host, Loss, Program, Subject, Tally, Tool, Unasked};
+use super::{
+    Capture, Clock, Evidence, Host, LogLine, Loss, Program, Subject, Tally, Tool, Unasked,
+};
 
 /// The schema that this version writes, and the only one that it reads.
 pub const SCHEMA: &str = "kcap.capture/v1";
@@ -112,6 +114,7 @@ struct Counts {
     tallies: u64,
     evidence: u64,
     unasked: u64,
+    log: u64,
 }
 
 #[derive(Serialize)]
@@ -149,6 +152,7 @@ enum ItemRef<'a> {
     Tally(&'a Tally),
     Evidence(&'a Evidence),
     Unasked(&'a Unasked),
+    Log(&'a LogLine),
     End(Counts),
 }
 
@@ -160,6 +164,7 @@ struct Item {
     tally: Option<Tally>,
     evidence: Option<Evidence>,
     unasked: Option<Unasked>,
+    log: Option<LogLine>,
     end: Option<Counts>,
 }
 
@@ -170,6 +175,7 @@ impl Capture {
             tallies: self.tallies.len() as u64,
             evidence: self.evidence.len() as u64,
             unasked: self.unasked.len() as u64,
+            log: self.log.len() as u64,
         }
     }
 
@@ -270,6 +276,7 @@ pub fn write(capture: &Capture, to: impl Write) -> io::Result<()> {
         .chain(capture.tallies.iter().map(ItemRef::Tally))
         .chain(capture.evidence.iter().map(ItemRef::Evidence))
         .chain(capture.unasked.iter().map(ItemRef::Unasked))
+        .chain(capture.log.iter().map(ItemRef::Log))
         .chain([ItemRef::End(counts)]);
     for item in items {
         line(&mut to, &mut buffer, &item)?;
@@ -351,6 +358,7 @@ fn read_within(from: impl Read, limits: Limits) -> Result<Capture, ReadError> {
         lines.keep(item.tally, &mut capture.tallies)?;
         lines.keep(item.evidence, &mut capture.evidence)?;
         lines.keep(item.unasked, &mut capture.unasked)?;
+        lines.keep(item.log, &mut capture.log)?;
     }
     // Reading to the end has the checksum verified.
     if lines.next()?.is_some() {

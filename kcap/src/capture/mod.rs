@@ -30,6 +30,8 @@ pub struct Capture {
     pub evidence: Vec<Evidence>,
     /// Needs that the kernel decided without asking, by time.
     pub unasked: Vec<Unasked>,
+    /// What the executor itself wrote to its standard output and error, by time.
+    pub log: Vec<LogLine>,
     /// What was lost, and where.
     pub loss: Loss,
     /// The trace was ended by a signal to kcap, before the build ended by itself.
@@ -97,6 +99,15 @@ pub struct Subject {
     pub started: String,
     /// Wall time in milliseconds.
     pub duration_ms: u64,
+    /// The engine that ran the container, with its runtime where that was chosen: `docker`,
+    /// `podman`, `oci/runc`; `None` where kcap did not start one.
+    pub engine: Option<String>,
+    /// The executor as given to the engine: an image's name, or a path.
+    pub executor: Option<String>,
+    /// The trace began when the build was already running.
+    pub late: bool,
+    /// The container was killed for want of memory.
+    pub out_of_memory: bool,
 }
 
 /// Clock anchors.
@@ -159,6 +170,9 @@ pub enum Origin {
     Fork,
     /// `execve` in the same process.
     Exec,
+    /// The executor wrote a line to its log, and goes on in the same process and program: what it
+    /// did before the line and after it are told apart by this.
+    Phase,
     /// Named by a tally, but its own record was lost.
     Lost,
 }
@@ -329,6 +343,21 @@ pub struct Unasked {
     pub detail: String,
     /// For a refused exec: `security.capability` of the file.
     pub file: Option<FileCaps>,
+}
+
+/// A line that the executor wrote to its standard output or error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogLine {
+    /// When the write had been done, nanoseconds after the clock base.
+    pub time_ns: u64,
+    /// The generation that starts with it, of origin [`Origin::Phase`]. All that the executor does
+    /// after this line and before its next is counted under it.
+    pub program: u32,
+    /// The line without its end, lossily decoded, values of build arguments and secrets masked.
+    pub text: String,
+    /// The line was longer than what is kept.
+    pub cut: bool,
 }
 
 /// What was lost. All zero means: nothing was missed, as far as the kernel can tell.

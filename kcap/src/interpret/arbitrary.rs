@@ -348,6 +348,7 @@ pub fn capture() -> impl Strategy<Value = Capture> {
                 tallies,
                 evidence,
                 unasked,
+                log: Vec::new(),
                 loss,
                 interrupted,
             }

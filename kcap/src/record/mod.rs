@@ -1,6 +1,7 @@
 //! A running build to a capture: the one stage that is asynchronous, and that needs root.
 
 mod assemble;
+mod builds;
 mod collect;
 mod command;
 mod filecaps;
@@ -9,6 +10,7 @@ mod session;
 mod signals;
 mod subject;
 
+pub use builds::{Event, Job};
 pub use session::{Failure, Options, config, run};
 pub use signals::Signals;
 

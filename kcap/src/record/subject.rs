@@ -70,6 +70,7 @@ pub fn subject(
         }),
         started: rfc3339(wall_ns),
         duration_ms: duration.as_millis() as u64,
+        ..Subject::default()
     }
 }
 

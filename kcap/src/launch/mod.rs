@@ -1,0 +1,91 @@
+//! From options to a command that runs the executor in a container: by docker, by podman, or in a
+//! bundle of kcap's own.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use anyhow::Result;
+
+/// A build to start.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The Dockerfile, a path on this host.
+    pub dockerfile: PathBuf,
+    /// The build context: a folder on this host.
+    pub context: PathBuf,
+    /// What runs in the container.
+    pub executor: Executor,
+    /// Capabilities that the container gets, as a mask.
+    pub capabilities: u64,
+    /// Which system calls its seccomp profile lets through.
+    pub seccomp: Seccomp,
+    /// Flags for Kaniko, as given; they come after those that kcap sets, so that they win.
+    pub flags: Vec<OsString>,
+    /// The result may be pushed: without it, `--no-push` is set.
+    pub push: bool,
+    /// Write the image here as a docker archive (`--tar-path`).
+    pub archive: Option<PathBuf>,
+    /// Variables of the executor: name and value. The values are secrets.
+    pub environment: Vec<(String, OsString)>,
+}
+
+/// What runs in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Executor {
+    /// An image that the engine finds by name; it pulls it where it does not have it.
+    Image(String),
+    /// An OCI layout or a docker archive on this host, or a bare executor binary.
+    Path(PathBuf),
+}
+
+/// The seccomp profile of the container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// As docker's default: system calls are let through by the capabilities held.
+    #[default]
+    Docker,
+    /// None, as Kubernetes' `Unconfined`.
+    None,
+}
+
+/// A container that is ready to be started. Dropped, it is stopped, and all that was made for it is
+/// removed.
+pub struct Launch {
+    /// Runs the container in the foreground, and exits with its status. What it writes to standard
+    /// output and error is the executor's.
+    pub command: Vec<OsString>,
+    /// The command as a report may show it: without values of variables and build arguments.
+    pub shown: Vec<String>,
+    /// Texts that must never be written to a capture or report.
+    pub secrets: Vec<String>,
+    /// The engine, with its runtime where kcap chose it: `docker`, `podman`, `oci/runc`.
+    pub engine: String,
+    /// The executor as a report names it: an image's name or a path.
+    pub executor: String,
+    /// The container.
+    pub container: Box<dyn Container>,
+}
+
+/// What can be asked of a container while its [`Launch::command`] runs, and after.
+pub trait Container: Send {
+    /// The id by which the path of its cgroup names it; `None` as long as it is not known, and for
+    /// containers whose processes descend from the command.
+    fn id(&self) -> Option<String>;
+
+    /// Kills it now, whether it runs or not.
+    ///
+    /// # Errors
+    /// Where it may still be running.
+    fn kill(&self) -> Result<()>;
+
+    /// It was killed for want of memory. Asked once the command has ended.
+    fn out_of_memory(&self) -> bool;
+}
+
+/// Makes containers. One for all builds of a run, shared between threads.
+pub trait Engine: Send + Sync {
+    /// Makes all that the build needs, and starts nothing.
+    ///
+    /// # Errors
+    /// What is missing, and what to do. Nothing is left behind then.
+    fn prepare(&self, request: &Request) -> Result<Launch>;
+}
