@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::lab::capabilities::{self, Set};
 use crate::lab::kaniko::Recipe;
 
-/// After this a build is ended.
-const TIMEOUT: u64 = 120;
+/// After this many seconds a build is ended.
+const TIMEOUT: u64 = 600;
 
 /// What the corpus keeps about a Dockerfile beside it, and no build sees.
 const OURS: [&str; 3] = ["why.md", "truth.json", "build.toml"];

@@ -88,6 +88,10 @@ pub fn run(args: &Args) -> Result<()> {
         for _ in 0..args.jobs.clamp(1, total.max(1)) {
             scope.spawn(|| {
                 while let Some(subject) = next(&queue) {
+                    // Another process may have been at it meanwhile.
+                    if args.stale && is_current(&subject) {
+                        continue;
+                    }
                     let result = work(&kaniko, &subject, args.check);
                     if let (Err(why), false) = (result, sh::interrupted()) {
                         say(&format!("{:<28} FAILED: {why:#}", subject.name));
@@ -185,7 +189,8 @@ fn find(kaniko: &Kaniko, subject: &Subject) -> Result<Truth> {
     // Before the copy: should somebody write to the folder now, it is an old truth at once.
     let inputs = subject.inputs()?;
     let recipe = subject.recipe(&folder.path().join("context"))?;
-    let mut judge = Judge::new(kaniko, &recipe, subject.expect, subject.start)?;
+    let bases = bases(kaniko, &recipe.dockerfile)?;
+    let mut judge = Judge::new(kaniko, recipe, subject.expect, subject.start)?;
     let found = search::search(subject.start, |set: Set| judge.judge(set))?;
     let mut notes = subject.notes.clone();
     notes.append(&mut judge.notes);
@@ -193,7 +198,7 @@ fn find(kaniko: &Kaniko, subject: &Subject) -> Result<Truth> {
         schema: SCHEMA.into(),
         inputs,
         executor: kaniko.version().into(),
-        bases: bases(kaniko, &recipe.dockerfile)?,
+        bases,
         environment: Environment {
             seccomp: "none".into(),
             network: "loopback only".into(),
@@ -208,7 +213,7 @@ fn find(kaniko: &Kaniko, subject: &Subject) -> Result<Truth> {
         sufficient: Vec::new(),
         spare: Vec::new(),
         reference: judge.reference(),
-        builds: judge.builds,
+        builds: judge.builds(),
         notes,
     };
     truth.record(subject.start, found);

@@ -21,7 +21,6 @@ pub struct Truth {
     /// [`SCHEMA`].
     pub schema: String,
     /// A digest of context and settings, see [`super::corpus::Subject::inputs`].
-    #[serde(default)]
     pub inputs: String,
     /// The executor's version.
     pub executor: String,
