@@ -17,7 +17,7 @@ use super::{complain, exit, report::Color, say};
 use crate::{
     capture::Capture,
     interpret::interpret,
-    record::{self, Failure, Options, Signals, kernel::Choice},
+    record::{self, Failure, Options, Run, Signals, kernel::Choice},
     render::{self, Format},
     report::Report,
 };
@@ -143,9 +143,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
 
 fn trace(args: &Args, out: &mut dyn Write) -> Result<u8, Failure> {
     let outputs = Outputs::open(args.report.as_deref(), args.capture.as_deref())?;
-    let options = options(args)?;
+    let (what, options) = options(args)?;
     let signals = Signals::block().context("cannot listen for signals")?;
-    let capture = record::run(&options, &signals, &mut |line| say(&line))?;
+    let capture = record::run(&what, &options, &signals, &mut |line| say(&line))?;
     let report = interpret(&capture);
     let mut written = outputs.write(&capture, &report, out);
     // The files are whole; from here on a signal ends kcap as it ends any program.
@@ -182,13 +182,17 @@ fn exit_code(capture: &Capture, report: &Report) -> u8 {
     }
 }
 
-fn options(args: &Args) -> Result<Options> {
+fn options(args: &Args) -> Result<(Run, Options)> {
     let dockerfile = match &args.dockerfile {
         Some(path) => Some((path.clone(), read_dockerfile(path)?)),
         None => None,
     };
-    Ok(Options {
+    let run = Run {
         command: args.command.clone(),
+        dockerfile,
+        context: None,
+    };
+    let options = Options {
         hook: args.hook,
         matches: args.matches.clone(),
         argv: args.argv,
@@ -197,11 +201,10 @@ fn options(args: &Args) -> Result<Options> {
         ring_bytes: args.ring_size,
         tally_buckets: args.table_size,
         slots: args.slots,
-        dockerfile,
-        context: None,
         grace: args.grace,
         verbosity: args.verbose,
-    })
+    };
+    Ok((run, options))
 }
 
 fn read_dockerfile(path: &Path) -> Result<Vec<u8>> {
