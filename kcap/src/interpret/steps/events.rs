@@ -24,6 +24,8 @@ pub enum Kind {
     NoUnpack,
     /// An instruction begins.
     Instruction,
+    /// The next instruction reads the context, for its cache key.
+    Ahead,
     /// The first look at the file system, to compare with later.
     FirstSnapshot,
     /// Looking for what an instruction changed.
@@ -96,6 +98,8 @@ static ROWS: &[Row] = &[
     row(Kind::Unpack, "Unpacking rootfs as cmd "),
     // pkg/executor/build.go:573
     row(Kind::NoUnpack, "Skipping unpacking as no commands require it"),
+    // pkg/commands/add.go:251
+    row(Kind::Ahead, "Using files from context: "),
     // pkg/snapshot/snapshot.go:55
     row(Kind::FirstSnapshot, "Initializing snapshotter ..."),
     // pkg/snapshot/snapshot.go:161

@@ -20,6 +20,7 @@ mod place;
 mod plan;
 mod silent;
 #[cfg(test)]
+mod tests;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -332,7 +333,7 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
             let when = if first { "looked at before" } else { "compared after" };
             let what = part.map_or("the stage begins", |part| &part.text);
             Step {
-                stage,
+                stage: part.map_or(stage, |part| part.stage),
                 line: part.and_then(|part| part.line),
                 ..new("snapshot", format!("the file system is {when}: {what}"))
             }

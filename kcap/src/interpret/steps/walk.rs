@@ -139,6 +139,8 @@ struct Stage<'s> {
     part: Option<u32>,
     /// The place where what is not in the Dockerfile goes.
     order: Order,
+    /// Lines about the instruction that announces itself next.
+    ahead: Vec<u32>,
     /// The first snapshot was announced, the line that goes with it not yet.
     scanning: bool,
     /// Said whether the base image is unpacked.
@@ -214,6 +216,15 @@ impl Walk<'_> {
         let mut from = None;
         if let Some((stage, squashed)) = found {
             let bases: Vec<usize> = self.plan.bases(stage).take(squashed).collect();
+            for stage in &bases {
+                // Squashing leaves them out; what they put off has its line.
+                let stage = &self.plan.stages[*stage];
+                for part in stage.from + 1..stage.end {
+                    if self.plan.instructions[part].keyword == Keyword::Onbuild {
+                        self.passed(part as u32);
+                    }
+                }
+            }
             for stage in bases.into_iter().chain([stage]) {
                 let part = self.plan.stages[stage].from as u32;
                 self.parts.set(part, State::Ran, By::Log, Sharp::Exact);
@@ -241,6 +252,7 @@ impl Walk<'_> {
             cached: HashSet::new(),
             part: None,
             order,
+            ahead: Vec::new(),
             scanning: false,
             unpack_told: false,
             from,
@@ -303,6 +315,9 @@ impl Walk<'_> {
             part: stage.part,
             first,
         };
+        if !matches!(line.kind, Kind::Ahead | Kind::Instruction) {
+            stage.ahead.clear();
+        }
         match line.kind {
             Kind::Stage => stage.from.map(Place::Part),
             Kind::Unpack => {
@@ -316,7 +331,14 @@ impl Walk<'_> {
             Kind::Instruction => {
                 let part = self.announced(stage, index, &line.message);
                 stage.part = Some(part);
+                for program in stage.ahead.drain(..) {
+                    self.places.insert(program, Place::Part(part));
+                }
                 Some(Place::Part(part))
+            }
+            Kind::Ahead => {
+                stage.ahead.push(line.program);
+                None
             }
             Kind::FirstSnapshot => {
                 stage.scanning = true;
