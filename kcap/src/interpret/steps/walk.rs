@@ -129,6 +129,8 @@ struct Stage<'s> {
     chain: Vec<Link>,
     /// The same as parts.
     parts: Vec<u32>,
+    /// How many instructions of the base image come first.
+    added: usize,
     /// How much of it has been announced.
     next: usize,
     /// Where the search for what the cache has goes on.
@@ -168,7 +170,7 @@ impl Walk<'_> {
 
     /// The lines of one stage; `ended` where more came after it.
     fn stage(&mut self, lines: &[Line<'_>], ended: bool) {
-        let mut stage = self.open(lines);
+        let mut stage = self.open(lines, ended);
         for (index, line) in lines.iter().enumerate() {
             if let Some(at) = self.step(&mut stage, index, line) {
                 self.at = at;
@@ -199,7 +201,7 @@ impl Walk<'_> {
     }
 
     /// Finds out which stage it is, and what it will announce.
-    fn open<'s>(&mut self, lines: &'s [Line<'s>]) -> Stage<'s> {
+    fn open<'s>(&mut self, lines: &'s [Line<'s>], ended: bool) -> Stage<'s> {
         let first = lines.first().filter(|line| line.kind == Kind::Stage);
         let (number, base) = first.map_or((None, None), |l| events::stage(&l.message.text));
         let found = self.find(lines, number, base);
@@ -244,6 +246,7 @@ impl Walk<'_> {
             })
             .collect();
         Stage {
+            added: if ended { self.added(lines, &chain) } else { 0 },
             number,
             chain,
             parts,
@@ -411,27 +414,8 @@ impl Walk<'_> {
 
     /// The part that announces itself.
     fn announced(&mut self, stage: &mut Stage<'_>, index: usize, message: &Message<'_>) -> u32 {
-        let is = |link: &Link, message: &Message<'_>| message.is(self.plan.link(*link).1);
-        let end = stage.chain.len().min(stage.next + LOOKAHEAD);
-        let ahead = &stage.chain[stage.next..end];
-        let (at, sharp) = match ahead.iter().position(|link| is(link, message)) {
-            Some(at) => (stage.next + at, Sharp::Exact),
-            // Not its text, but its turn: unless the one whose turn it is comes later.
-            None => {
-                let alike = ahead.first().filter(|link| {
-                    let keyword = events::keyword(&message.text);
-                    let later = stage.lines[index + 1..]
-                        .iter()
-                        .filter(|line| line.kind == Kind::Instruction)
-                        .take(LOOKAHEAD);
-                    keyword == Some(self.plan.link(**link).0)
-                        && !later.into_iter().any(|line| is(link, &line.message))
-                });
-                match alike {
-                    Some(_) => (stage.next, Sharp::Order),
-                    None => return self.unplanned(stage, message),
-                }
-            }
+        let Some((at, sharp)) = self.turn(stage, index, message) else {
+            return self.unplanned(stage, message);
         };
         for passed in stage.next..at {
             self.passed(stage.parts[passed]);
@@ -445,6 +429,54 @@ impl Walk<'_> {
         };
         self.parts.set(part, state, By::Log, sharp);
         part
+    }
+
+    /// Whose turn it is, by its place in the chain; `None` where the Dockerfile does not have it.
+    fn turn(
+        &self,
+        stage: &mut Stage<'_>,
+        index: usize,
+        message: &Message<'_>,
+    ) -> Option<(usize, Sharp)> {
+        if stage.added > 0 {
+            stage.added -= 1;
+            return None;
+        }
+        let is = |at: usize, message: &Message<'_>| message.is(self.plan.link(stage.chain[at]).1);
+        let silent = |at: &usize| self.parts.silent(stage.parts[*at]);
+        let end = stage.chain.len().min(stage.next + LOOKAHEAD);
+        let next = (stage.next..end).find(|at| !silent(at))?;
+        if is(next, message) {
+            return Some((next, Sharp::Exact));
+        }
+        let mut later = stage.lines[index + 1..]
+            .iter()
+            .filter(|line| line.kind == Kind::Instruction)
+            .take(LOOKAHEAD);
+        if later.any(|line| is(next, &line.message)) {
+            return None;
+        }
+        // Lines in between were lost, or this one is written otherwise.
+        let found = (next + 1..end).find(|at| is(*at, message));
+        let alike = || {
+            let keyword = Some(self.plan.link(stage.chain[next]).0);
+            (events::keyword(&message.text) == keyword).then_some((next, Sharp::Order))
+        };
+        found.map(|at| (at, Sharp::Exact)).or_else(alike)
+    }
+
+    /// How many instructions the base image put before those of the Dockerfile: where a stage came
+    /// to its end, what it announced more than there is.
+    fn added(&self, lines: &[Line<'_>], chain: &[Link]) -> usize {
+        let loud = |link: &&Link| self.plan.link(**link).0 != Keyword::Maintainer;
+        let mut announced = lines.iter().filter(|line| line.kind == Kind::Instruction);
+        let all = announced.clone().count();
+        let added = all.saturating_sub(chain.iter().filter(loud).count());
+        let first = announced.nth(added);
+        match (first, chain.iter().find(loud)) {
+            (Some(line), Some(link)) if line.message.is(self.plan.link(*link).1) => added,
+            _ => 0,
+        }
     }
 
     /// An instruction that the Dockerfile does not have: the base image's ONBUILD put it off, or
