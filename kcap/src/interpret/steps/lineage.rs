@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::events::Kind;
 use super::place::{Place, Why};
 use super::plan::Plan;
-use super::walk::{self, Line};
+use super::read::{self, Line};
 use crate::capture::{Capture, LogLine, Origin, Program};
-use super::events::Kind;
 use crate::interpret::scope::Scope;
 
 /// Programs that look up passwords for registries: no RUN is one (Kaniko's `pkg/creds`).
@@ -47,7 +47,9 @@ impl<'a> Processes<'a> {
                 break *known;
             }
             let program = self.scope.program(at);
-            let previous = program.filter(|p| p.origin == Origin::Phase).and_then(|p| p.parent);
+            let previous = program
+                .filter(|p| p.origin == Origin::Phase)
+                .and_then(|p| p.parent);
             // Marked on the way, so that a cycle ends.
             self.known.insert(at, at);
             chain.push(at);
@@ -69,15 +71,18 @@ fn begins(program: &Program) -> bool {
 }
 
 /// Chooses among the executors of a session the one whose log shows most of the Dockerfile, and
-/// among equals the first. One that a RUN executes is that RUN's program, and writes no log that
-/// counts.
+/// among equals the first; one whose log shows another Dockerfile comes last. One that a RUN
+/// executes is that RUN's program, and writes no log that counts.
 pub fn main<'a>(
     capture: &'a Capture,
     scope: &Scope<'a>,
     processes: &mut Processes<'_>,
     plan: &Plan,
 ) -> Option<Main<'a>> {
-    let mut outermost = Outermost { scope, known: HashMap::new() };
+    let mut outermost = Outermost {
+        scope,
+        known: HashMap::new(),
+    };
     let mut roots: Vec<&Program> = (capture.programs.iter())
         .filter(|p| begins(p) && scope.inside(p.id) && outermost.is(p))
         .collect();
@@ -95,19 +100,21 @@ pub fn main<'a>(
     }
     let texts: HashSet<&str> = plan.instructions.iter().map(|i| i.text.as_str()).collect();
     let shows = |lines: &[Line<'_>]| {
-        let announced = |line: &&Line<'_>| {
-            line.kind == Kind::Instruction && texts.contains(line.message.text.as_ref())
+        let announced = || lines.iter().filter(|line| line.kind == Kind::Instruction);
+        let ours = |line: &&Line<'_>| texts.contains(line.message.text.as_ref());
+        let count = announced().filter(ours).count();
+        let begun = if texts.is_empty() {
+            lines.iter().any(|line| line.kind == Kind::Stage)
+        } else {
+            count > 0 || announced().next().is_none()
         };
-        let stages = lines.iter().any(|line| line.kind == Kind::Stage);
-        (lines.iter().filter(announced).count(), stages)
+        (count, begun)
     };
     let others = roots.len().saturating_sub(1);
     let mut best: Option<((usize, bool), u32)> = None;
     for root in roots {
-        let score = logs
-            .get(&root.id)
-            .filter(|_| others > 0)
-            .map_or((0, false), |log| shows(&walk::read(log.iter().copied())));
+        let log = logs.get(&root.id).filter(|_| others > 0);
+        let score = log.map_or_else(|| shows(&[]), |log| shows(&read::read(log.iter().copied())));
         if best.is_none_or(|(most, _)| score > most) {
             best = Some((score, root.id));
         }
@@ -142,7 +149,10 @@ impl Outermost<'_, '_> {
             chain.push(at);
             match self.scope.program(at) {
                 Some(program) if begins(program) => break true,
-                Some(Program { parent: Some(parent), .. }) => at = *parent,
+                Some(Program {
+                    parent: Some(parent),
+                    ..
+                }) => at = *parent,
                 _ => break false,
             }
         };
@@ -162,7 +172,10 @@ pub fn children(capture: &Capture, processes: &mut Processes<'_>, root: u32) -> 
         .collect();
     let mut children: Vec<&Program> = (capture.programs.iter())
         .filter(|p| p.origin == Origin::Fork && executed.contains(&p.id))
-        .filter(|p| p.parent.is_some_and(|parent| processes.root(parent) == root))
+        .filter(|p| {
+            p.parent
+                .is_some_and(|parent| processes.root(parent) == root)
+        })
         .collect();
     children.sort_by_key(|p| (p.start_ns, p.id));
     children.into_iter().map(|p| p.id).collect()

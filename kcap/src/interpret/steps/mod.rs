@@ -6,18 +6,21 @@
 //! a child of the generation in force, and its descendants come after it by their parents, for as
 //! long as they live (`lineage`).
 //!
-//! `line` takes a line out of its format, `events` knows what Kaniko's lines announce, `plan` what a
-//! Dockerfile lets one expect, `place` holds what is being found out, and `silent` does what can be
-//! done without a log.
+//! `line` takes a line out of its format, `events` knows what Kaniko's lines announce, and `read`
+//! puts the two together. `plan` is what a Dockerfile lets one expect, `fit` finds the stage that a
+//! part of the log is, `place` holds what is being found out, and `silent` does what can be done
+//! without a log.
 //!
 //! A session can hold several executors, one after the other. The one whose log shows most of the
 //! Dockerfile is the build; the others are `job` work, as is all that the container does around it.
 
 mod events;
+mod fit;
 mod line;
 mod lineage;
 mod place;
 mod plan;
+mod read;
 mod silent;
 #[cfg(test)]
 mod tests;
@@ -108,12 +111,18 @@ fn tell<'a>(
             main.others
         ));
     }
-    let lines = walk::read(main.log.iter().copied());
+    let lines = read::read(main.log.iter().copied());
     let completed = completed(capture, processes, main.root);
     if !lines.iter().any(|line| line.info) {
         let children = lineage::children(capture, processes, main.root);
         let mut told = silent::tell(plan, &children, completed);
-        own_generations(capture, processes, main.root, Why::Silenced, &mut told.places);
+        own_generations(
+            capture,
+            processes,
+            main.root,
+            Why::Silenced,
+            &mut told.places,
+        );
         notes.push(silent::NOTE.to_owned());
         return told;
     }
@@ -151,7 +160,10 @@ fn own_generations(
 /// The executor came to its end by itself, with success; where its end was not seen, the command
 /// did.
 fn completed(capture: &Capture, processes: &mut Processes<'_>, root: u32) -> bool {
-    let mut own = capture.programs.iter().filter(|p| processes.root(p.id) == root);
+    let mut own = capture
+        .programs
+        .iter()
+        .filter(|p| processes.root(p.id) == root);
     match own.find_map(|p| p.wait_status) {
         Some(status) => status == 0,
         None => capture.subject.exit_status == Some(0) && !capture.interrupted,
@@ -174,7 +186,12 @@ fn collect(
     } = told;
     let count = parts.list().len() as u32;
     let mut used: HashSet<Place> = (0..count).map(Place::Part).collect();
-    used.extend(places.values().copied().filter(|place| !matches!(place, Place::Unclaimed(_))));
+    used.extend(
+        places
+            .values()
+            .copied()
+            .filter(|place| !matches!(place, Place::Unclaimed(_))),
+    );
     let mut claims = Claims::new(scope, places, executor);
     let mut of_program = HashMap::with_capacity(capture.programs.len());
     for program in &capture.programs {
@@ -192,7 +209,10 @@ fn collect(
         });
     }
     let has = |file: &FileCaps| matches!(file, FileCaps::Has { .. });
-    let files = capture.programs.iter().filter(|p| p.exec.as_ref().is_some_and(|e| has(&e.file)));
+    let files = capture
+        .programs
+        .iter()
+        .filter(|p| p.exec.as_ref().is_some_and(|e| has(&e.file)));
     used.extend(files.filter_map(|p| of_program.get(&p.id)).copied());
     if used.is_empty() {
         used.insert(Place::Job);
@@ -211,7 +231,11 @@ fn collect(
     for (step, number) in list.iter_mut().zip(0..) {
         step.index = number;
     }
-    let unknown = if executor { Place::Unclaimed(Why::Lineage) } else { Place::Job };
+    let unknown = if executor {
+        Place::Unclaimed(Why::Lineage)
+    } else {
+        Place::Job
+    };
     // One that is not used is not asked for.
     let at = |place: Place| index.get(&place).copied().unwrap_or_default();
     Steps {
@@ -219,7 +243,10 @@ fn collect(
         last: last.map(|part| at(Place::Part(part))),
         tail,
         notes,
-        of_program: of_program.into_iter().map(|(id, place)| (id, at(place))).collect(),
+        of_program: of_program
+            .into_iter()
+            .map(|(id, place)| (id, at(place)))
+            .collect(),
         outside: at(Place::Outside),
         unknown: at(unknown),
         list,
@@ -292,7 +319,11 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         text: super::bounded(&text, TEXT),
         state: State::Ran,
         by: By::Log,
-        sharp: if parts.mixed(place).is_some() { Sharp::Mixed } else { Sharp::Exact },
+        sharp: if parts.mixed(place).is_some() {
+            Sharp::Mixed
+        } else {
+            Sharp::Exact
+        },
         holds: parts.mixed(place).map(str::to_owned),
         checks: 0,
         required: Vec::new(),
@@ -312,10 +343,13 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         Place::Unpack(number) => Step {
             stage: number,
             line: stages.from(number).and_then(|part| part.line),
-            ..new("unpack", match stages.from(number) {
-                Some(part) => format!("the base image is unpacked: {}", part.text),
-                None => "the base image is unpacked".to_owned(),
-            })
+            ..new(
+                "unpack",
+                match stages.from(number) {
+                    Some(part) => format!("the base image is unpacked: {}", part.text),
+                    None => "the base image is unpacked".to_owned(),
+                },
+            )
         },
         Place::Part(part) => {
             let part = parts.part(part);
@@ -330,7 +364,11 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         }
         Place::Snapshot { stage, part, first } => {
             let part = part.map(|part| parts.part(part));
-            let when = if first { "looked at before" } else { "compared after" };
+            let when = if first {
+                "looked at before"
+            } else {
+                "compared after"
+            };
             let what = part.map_or("the stage begins", |part| &part.text);
             Step {
                 stage: part.map_or(stage, |part| part.stage),
@@ -340,11 +378,14 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         }
         Place::StageEnd(number) => Step {
             stage: number,
-            ..new("stage-end", match number {
-                Some(_) => "files for later stages are saved, and the file system is emptied",
-                None => "the file system is emptied before the build",
-            }
-            .to_owned())
+            ..new(
+                "stage-end",
+                match number {
+                    Some(_) => "files for later stages are saved, and the file system is emptied",
+                    None => "the file system is emptied before the build",
+                }
+                .to_owned(),
+            )
         },
         Place::Push => new("push", "the image is pushed".to_owned()),
         Place::Job if executor => unknown(

@@ -4,63 +4,16 @@
 use std::collections::{HashMap, HashSet};
 
 use super::events::{self, Kind};
-use super::line::{self, Level, Message, collapsed};
+use super::fit;
+use super::line::Message;
 use super::place::{Order, Part, Parts, Place};
 use super::plan::{Link, Plan};
-use crate::capture::LogLine;
+use super::read::Line;
 use crate::interpret::dockerfile::Keyword;
 use crate::report::{By, Sharp, State};
 
 /// How far ahead in a stage the instruction of a line is looked for.
-const LOOKAHEAD: usize = 64;
-/// Most stages that a stage's log is compared with where its number does not fit.
-const STAGES: usize = 64;
-/// Most lines of instructions in a stage for that comparison.
-const LINES: usize = 2000;
-
-/// A line of the log, understood.
-#[derive(Debug)]
-pub struct Line<'a> {
-    /// The generation that it begins.
-    pub program: u32,
-    /// What it announces.
-    pub kind: Kind,
-    /// It is one of the lines that `-v error` leaves out.
-    pub info: bool,
-    /// What follows the words that say so; the whole text of an instruction, blanks made one.
-    pub message: Message<'a>,
-}
-
-/// Understands a log.
-pub fn read<'a>(log: impl Iterator<Item = &'a LogLine>) -> Vec<Line<'a>> {
-    let other = || Message {
-        level: Level::Other,
-        text: "".into(),
-        cut: false,
-    };
-    log.map(|line| {
-        let message = line::parse(line);
-        let (kind, message) = match &message {
-            None => (Kind::Other, other()),
-            Some(message) => {
-                let (kind, rest) = events::classify(message);
-                let text = match kind {
-                    Kind::Other => "".into(),
-                    _ => collapsed(rest).into_owned().into(),
-                };
-                (kind, Message { level: message.level, text, cut: message.cut })
-            }
-        };
-        Line {
-            program: line.program,
-            kind,
-            info: message.level == Level::Info,
-            message,
-        }
-    })
-    .collect()
-}
-
+pub const LOOKAHEAD: usize = 64;
 /// What a walk finds out.
 pub struct Walked<'a> {
     /// Instructions and what became of them.
@@ -204,7 +157,7 @@ impl Walk<'_> {
     fn open<'s>(&mut self, lines: &'s [Line<'s>], ended: bool) -> Stage<'s> {
         let first = lines.first().filter(|line| line.kind == Kind::Stage);
         let (number, base) = first.map_or((None, None), |l| events::stage(&l.message.text));
-        let found = self.find(lines, number, base);
+        let found = fit::find(self.plan, &self.built, lines, number, base);
         let (number, chain) = match found {
             Some((stage, squashed)) => {
                 self.built.insert(stage);
@@ -246,7 +199,11 @@ impl Walk<'_> {
             })
             .collect();
         Stage {
-            added: if ended { self.added(lines, &chain) } else { 0 },
+            added: if ended {
+                fit::added(self.plan, lines, &chain)
+            } else {
+                0
+            },
             number,
             chain,
             parts,
@@ -261,54 +218,6 @@ impl Walk<'_> {
             from,
             lines,
         }
-    }
-
-    /// The stage that some lines are of, and how many of its bases are squashed into it: what the
-    /// log says, unless the instructions fit another better. Kaniko of GoogleContainerTools numbers
-    /// stages without those that it skipped, and a variable can hide what a stage builds on.
-    fn find(
-        &self,
-        lines: &[Line<'_>],
-        number: Option<usize>,
-        base: Option<usize>,
-    ) -> Option<(usize, usize)> {
-        let announced: Vec<&Message<'_>> = lines
-            .iter()
-            .filter(|line| line.kind == Kind::Instruction)
-            .map(|line| &line.message)
-            .take(LINES + 1)
-            .collect();
-        let fits = |stage: usize, squashed: usize| {
-            let chain = self.plan.chain(stage, squashed);
-            let mut next = 0;
-            (announced.iter())
-                .filter(|message| {
-                    let ahead = &chain[next..chain.len().min(next + LOOKAHEAD)];
-                    let found = ahead.iter().position(|l| message.is(self.plan.link(*l).1));
-                    next += found.map_or(0, |at| at + 1);
-                    found.is_some()
-                })
-                .count()
-        };
-        let stages = self.plan.stages.len();
-        let said = number.filter(|n| *n < stages && !self.built.contains(n));
-        let mut best = said.map(|stage| {
-            let squashed = self.plan.squashed(stage, base);
-            (fits(stage, squashed), stage, squashed)
-        });
-        if announced.len() > LINES || best.is_some_and(|(count, ..)| count == announced.len()) {
-            return best.map(|(_, stage, squashed)| (stage, squashed));
-        }
-        let open = (0..stages).filter(|stage| !self.built.contains(stage));
-        for stage in open.take(STAGES) {
-            for squashed in 0..=self.plan.depth(stage) {
-                let count = fits(stage, squashed);
-                if best.is_none_or(|(most, ..)| count > most) && count > 0 {
-                    best = Some((count, stage, squashed));
-                }
-            }
-        }
-        best.map(|(_, stage, squashed)| (stage, squashed))
     }
 
     /// Whose work follows a line; `None` where the line says nothing about it.
@@ -347,7 +256,8 @@ impl Walk<'_> {
                 stage.scanning = true;
                 let place = snapshot(stage, true);
                 if stage.part.is_some_and(|part| self.parts.prepares(part)) {
-                    self.parts.mix(place, "and then prepares what the RUN mounts");
+                    self.parts
+                        .mix(place, "and then prepares what the RUN mounts");
                 }
                 Some(place)
             }
@@ -402,7 +312,9 @@ impl Walk<'_> {
             }
             _ => false,
         };
-        let built = stage.parts[stage.next..].iter().all(|part| self.parts.silent(*part));
+        let built = stage.parts[stage.next..]
+            .iter()
+            .all(|part| self.parts.silent(*part));
         if background || !built {
             return None;
         }
@@ -465,20 +377,6 @@ impl Walk<'_> {
         found.map(|at| (at, Sharp::Exact)).or_else(alike)
     }
 
-    /// How many instructions the base image put before those of the Dockerfile: where a stage came
-    /// to its end, what it announced more than there is.
-    fn added(&self, lines: &[Line<'_>], chain: &[Link]) -> usize {
-        let loud = |link: &&Link| self.plan.link(**link).0 != Keyword::Maintainer;
-        let mut announced = lines.iter().filter(|line| line.kind == Kind::Instruction);
-        let all = announced.clone().count();
-        let added = all.saturating_sub(chain.iter().filter(loud).count());
-        let first = announced.nth(added);
-        match (first, chain.iter().find(loud)) {
-            (Some(line), Some(link)) if line.message.is(self.plan.link(*link).1) => added,
-            _ => 0,
-        }
-    }
-
     /// An instruction that the Dockerfile does not have: the base image's ONBUILD put it off, or
     /// there is no Dockerfile.
     fn unplanned(&mut self, stage: &mut Stage<'_>, message: &Message<'_>) -> u32 {
@@ -531,8 +429,13 @@ impl Walk<'_> {
         }
         let global = self.plan.stages.first().map_or(0, |stage| stage.from);
         for part in 0..global {
-            let state = if last.is_some() { State::Ran } else { State::Unreached };
-            self.parts.set(part as u32, state, By::Unknown, Sharp::Order);
+            let state = if last.is_some() {
+                State::Ran
+            } else {
+                State::Unreached
+            };
+            self.parts
+                .set(part as u32, state, By::Unknown, Sharp::Order);
         }
     }
 }

@@ -92,12 +92,21 @@ fn an_instruction_fails() {
     assert!(end[1].starts_with("INFO[2026-"), "{}", end[1]);
     assert!(end[1].ends_with("] Running: [/bin/sh -c echo gone && false]"));
     assert!(end[2].starts_with("error building image: error building stage: "));
-    assert!(!report.subject.log.iter().any(|line| line.contains('\u{1b}')));
+    assert!(
+        !report
+            .subject
+            .log
+            .iter()
+            .any(|line| line.contains('\u{1b}'))
+    );
 }
 
 #[test]
 fn squashed_stages_announce_themselves_in_one() {
-    let shown = shown(&built(fixture!("squash.Dockerfile"), fixture!("squash.log")));
+    let shown = shown(&built(
+        fixture!("squash.Dockerfile"),
+        fixture!("squash.log"),
+    ));
     let expected = "\
 0  1 from       ran       log     exact   0 FROM busybox AS one
 0  2 run        ran       exec    exact 205 RUN touch /one
@@ -166,11 +175,27 @@ fn what_the_cache_has_did_not_run() {
         assert_eq!(coverage.ran, states.matches('r').count() as u64);
         states
     };
-    assert_eq!(states(fixture!("cache.Dockerfile"), fixture!("cache-hit.log")), "rccrcccr");
-    assert_eq!(states(fixture!("cache-some.Dockerfile"), fixture!("cache-some.log")), "rcrr");
+    assert_eq!(
+        states(fixture!("cache.Dockerfile"), fixture!("cache-hit.log")),
+        "rccrcccr"
+    );
+    assert_eq!(
+        states(
+            fixture!("cache-some.Dockerfile"),
+            fixture!("cache-some.log")
+        ),
+        "rcrr"
+    );
     // A stage that nothing needs any more, for what needed it is in the cache.
-    assert_eq!(states(fixture!("cache.Dockerfile"), fixture!("eliminated.log")), "cccrcccr");
+    assert_eq!(
+        states(fixture!("cache.Dockerfile"), fixture!("eliminated.log")),
+        "cccrcccr"
+    );
     let hit = built(fixture!("cache.Dockerfile"), fixture!("cache-hit.log"));
     let from = hit.steps.iter().find(|step| step.line == Some(1)).unwrap();
-    assert_eq!(from.sharp, Sharp::Mixed, "unpacked for another stage's COPY, without a line");
+    assert_eq!(
+        from.sharp,
+        Sharp::Mixed,
+        "unpacked for another stage's COPY, without a line"
+    );
 }
