@@ -6,6 +6,7 @@ mod collect;
 mod command;
 mod filecaps;
 pub mod kernel;
+mod late;
 mod mask;
 mod route;
 mod session;
@@ -14,6 +15,7 @@ mod subject;
 mod trace;
 
 pub use builds::{Event, Job, build};
+pub use late::{Running, attach};
 pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;
 pub use trace::config;
