@@ -3,6 +3,7 @@
 
 mod choose;
 mod decisions;
+pub mod dockerfile;
 mod facts;
 mod gather;
 mod rules;
