@@ -41,10 +41,9 @@ pub struct Tracing {
 }
 
 impl Tracing {
-    /// What the recorder is told, without a command, a Dockerfile or a context.
+    /// What the recorder is told.
     pub fn options(&self, verbosity: u8) -> Options {
         Options {
-            command: vec![],
             hook: self.hook,
             matches: self.matches.clone(),
             argv: self.argv,
@@ -53,8 +52,6 @@ impl Tracing {
             ring_bytes: self.ring_size,
             tally_buckets: self.table_size,
             slots: self.slots,
-            dockerfile: None,
-            context: None,
             grace: self.grace,
             verbosity,
         }

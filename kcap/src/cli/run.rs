@@ -18,7 +18,7 @@ use super::{
 use crate::{
     capture::Capture,
     interpret::interpret,
-    record::{self, Failure, Options, Signals},
+    record::{self, Failure, Options, Run, Signals},
     render::{self, Format},
     report::Report,
 };
@@ -81,9 +81,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
 
 fn trace(args: &Args, out: &mut dyn Write) -> Result<u8, Failure> {
     let outputs = Outputs::open(args.report.as_deref(), args.capture.as_deref())?;
-    let options = options(args)?;
+    let (what, options) = options(args)?;
     let signals = Signals::block().context("cannot listen for signals")?;
-    let capture = record::run(&options, &signals, &mut |line| say(&line))?;
+    let capture = record::run(&what, &options, &signals, &mut |line| say(&line))?;
     let report = interpret(&capture);
     let mut written = outputs.write(&capture, &report, out);
     // The files are whole; from here on a signal ends kcap as it ends any program.
@@ -120,7 +120,7 @@ fn exit_code(capture: &Capture, report: &Report) -> u8 {
     }
 }
 
-fn options(args: &Args) -> Result<Options> {
+fn options(args: &Args) -> Result<(Run, Options)> {
     let dockerfile = match &args.dockerfile {
         Some(path) => Some((
             path.clone(),
@@ -128,11 +128,12 @@ fn options(args: &Args) -> Result<Options> {
         )),
         None => None,
     };
-    Ok(Options {
+    let run = Run {
         command: args.command.clone(),
         dockerfile,
-        ..args.tracing.options(args.verbose)
-    })
+        context: None,
+    };
+    Ok((run, args.tracing.options(args.verbose)))
 }
 
 fn show(args: &Args, report: &Report, out: &mut dyn Write) -> Result<()> {

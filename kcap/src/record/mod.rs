@@ -6,13 +6,17 @@ mod collect;
 mod command;
 mod filecaps;
 pub mod kernel;
+mod mask;
+mod route;
 mod session;
 mod signals;
 mod subject;
+mod trace;
 
-pub use builds::{Event, Job};
-pub use session::{Failure, Options, config, run};
+pub use builds::{Event, Job, build};
+pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;
+pub use trace::config;
 
 use crate::host::{Facts, cgroup::Layout};
 

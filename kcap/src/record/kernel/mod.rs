@@ -2,6 +2,7 @@
 
 pub mod btf;
 mod calibrate;
+mod flush;
 mod hook;
 mod load;
 mod raw;
