@@ -1,31 +1,27 @@
 //! `kcap run -- COMMAND`: trace a command to a report.
 
-mod output;
-
 use std::{
     ffi::OsString,
-    fs::File,
     io::{self, Write},
-    path::{Path, PathBuf},
-    time::Duration,
+    path::PathBuf,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use self::output::Outputs;
-use super::{complain, exit, report::Color, say};
+use super::{
+    complain, dockerfile, exit,
+    options::Tracing,
+    output::{self, Outputs},
+    report::Color,
+    say,
+};
 use crate::{
     capture::Capture,
     interpret::interpret,
-    record::{self, Failure, Options, Run, Signals, kernel::Choice},
+    record::{self, Failure, Options, Run, Signals},
     render::{self, Format},
     report::Report,
 };
-
-/// Where Kaniko's images have the executor.
-const EXECUTOR: &str = "/kaniko/executor";
-/// Largest Dockerfile read, in bytes.
-const DOCKERFILE_LIMIT: u64 = 4 << 20;
 
 /// Arguments of `kcap run`.
 #[derive(Debug, clap::Args)]
@@ -52,18 +48,6 @@ pub struct Args {
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// How checks are seen: auto, tp_btf, fexit or kprobe
-    #[arg(long, value_name = "HOOK", default_value = "auto")]
-    hook: Choice,
-    /// Path of the executor inside its container; several can be given
-    #[arg(long = "match", value_name = "PATH", default_value = EXECUTOR)]
-    matches: Vec<String>,
-    /// Record arguments of executed programs: they can hold secrets
-    #[arg(long)]
-    argv: bool,
-    /// Do not follow system calls to their end: cheaper for the host, and more is unsure
-    #[arg(long)]
-    no_outcome: bool,
     /// No report on standard output
     #[arg(short, long)]
     quiet: bool,
@@ -73,57 +57,11 @@ pub struct Args {
     /// When to use colours
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
-    /// Seconds that the command may take to end after a signal, before it is killed
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, hide_short_help = true)]
-    grace: Duration,
-    /// Bytes of the ring buffer, a power of two of at least 4096
-    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = ring_size)]
-    ring_size: u32,
-    /// Buckets of each CPU's tally table, a power of two of at least 2
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = buckets, hide_short_help = true)]
-    table_size: u32,
-    /// System calls whose outcome can be open at once, a power of two
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = power_of_two, hide_short_help = true)]
-    slots: u32,
-    /// Compute every result as well, and fail where it is not the kernel's
-    #[arg(long, hide_short_help = true)]
-    verify: bool,
+    #[command(flatten)]
+    tracing: Tracing,
     /// The command to trace, and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
-}
-
-fn power_of_two(text: &str) -> Result<u32, String> {
-    let n: u32 = text.parse().map_err(|e| format!("{e}"))?;
-    if n.is_power_of_two() {
-        Ok(n)
-    } else {
-        Err("it is no power of two".into())
-    }
-}
-
-fn buckets(text: &str) -> Result<u32, String> {
-    match power_of_two(text)? {
-        0..2 => Err("at least 2 are needed".into()),
-        n => Ok(n),
-    }
-}
-
-fn ring_size(text: &str) -> Result<u32, String> {
-    match power_of_two(text)? {
-        0..4096 => Err("at least a page is needed".into()),
-        n => Ok(n),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
-    // A year is enough, and no time in the event loop overflows.
-    if (0.0..=31_536_000.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err("it is no number of seconds".into())
-    }
 }
 
 /// Runs it; gives the exit code. Errors go to standard error, one line each.
@@ -184,7 +122,10 @@ fn exit_code(capture: &Capture, report: &Report) -> u8 {
 
 fn options(args: &Args) -> Result<(Run, Options)> {
     let dockerfile = match &args.dockerfile {
-        Some(path) => Some((path.clone(), read_dockerfile(path)?)),
+        Some(path) => Some((
+            path.clone(),
+            dockerfile::read(path).context("--dockerfile takes a readable file")?,
+        )),
         None => None,
     };
     let run = Run {
@@ -192,43 +133,7 @@ fn options(args: &Args) -> Result<(Run, Options)> {
         dockerfile,
         context: None,
     };
-    let options = Options {
-        hook: args.hook,
-        matches: args.matches.clone(),
-        argv: args.argv,
-        outcomes: !args.no_outcome,
-        verify: args.verify,
-        ring_bytes: args.ring_size,
-        tally_buckets: args.table_size,
-        slots: args.slots,
-        grace: args.grace,
-        verbosity: args.verbose,
-    };
-    Ok((run, options))
-}
-
-fn read_dockerfile(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let what = || {
-        format!(
-            "cannot read the Dockerfile {} (--dockerfile takes a readable file)",
-            path.display()
-        )
-    };
-    let mut text = vec![];
-    File::open(path)
-        .with_context(what)?
-        .take(DOCKERFILE_LIMIT + 1)
-        .read_to_end(&mut text)
-        .with_context(what)?;
-    if text.len() as u64 > DOCKERFILE_LIMIT {
-        bail!(
-            "{} is larger than {} MiB: is it a Dockerfile?",
-            path.display(),
-            DOCKERFILE_LIMIT >> 20
-        );
-    }
-    Ok(text)
+    Ok((run, args.tracing.options(args.verbose)))
 }
 
 fn show(args: &Args, report: &Report, out: &mut dyn Write) -> Result<()> {
