@@ -134,11 +134,13 @@ async fn follow(
         duration: started.elapsed(),
     };
     let session = target.id;
+    let mut finished = trace.finish()?;
+    let dockerfile = dockerfile.or_else(|| finished.router.dockerfile(|id| id == session));
     let subject = Subject {
         late: true,
         ..subject::subject(running.shown(), dockerfile.as_ref(), None, &ended)
     };
-    let mut capture = trace.finish()?.take(
+    let mut capture = finished.take(
         Box::new(move |id, _| id == session),
         subject,
         interrupted,

@@ -5,6 +5,7 @@ mod builds;
 mod collect;
 mod command;
 mod filecaps;
+mod inside;
 pub mod kernel;
 mod late;
 mod mask;

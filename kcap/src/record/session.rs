@@ -136,9 +136,11 @@ async fn trace(
     let mut finished = finished?;
     let (shown, secrets) = subject::masked(&run.command);
     let interrupted = ended.interrupted;
-    let subject = subject::subject(shown, run.dockerfile.as_ref(), run.context.clone(), &ended);
+    let is_theirs = move |id| id == session || theirs.contains(&id);
+    let dockerfile = (run.dockerfile.clone()).or_else(|| finished.router.dockerfile(&is_theirs));
+    let subject = subject::subject(shown, dockerfile.as_ref(), run.context.clone(), &ended);
     Ok(finished.take(
-        Box::new(move |id, _| id == session || theirs.contains(&id)),
+        Box::new(move |id, _| is_theirs(id)),
         subject,
         interrupted,
         &Mask::new(secrets),
