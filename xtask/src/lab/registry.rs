@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::setup;
 
 /// A running registry; ends when dropped.
+#[derive(Debug)]
 pub struct Registry {
     server: Child,
     address: String,
@@ -26,6 +27,14 @@ impl Registry {
     /// # Errors
     /// Where it does not start, or does not answer within ten seconds.
     pub fn start(place: &Path) -> Result<Self> {
+        Self::serve(place, &place.join("data"))
+    }
+
+    /// Starts one with the images in `data`, and everything else in a new folder `place`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn serve(place: &Path, data: &Path) -> Result<Self> {
         fs::create_dir(place).with_context(|| format!("cannot make {}", place.display()))?;
         // Free a moment ago; were it taken meanwhile, the registry says so and ends.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -37,7 +46,7 @@ impl Registry {
         let text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-            serde_json::Value::from(place.join("data").to_string_lossy())
+            serde_json::Value::from(data.to_string_lossy())
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let log = fs::File::create(place.join("log")).context("cannot make the registry's log")?;
