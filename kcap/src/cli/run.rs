@@ -18,7 +18,7 @@ use super::{
 use crate::{
     capture::Capture,
     interpret::interpret,
-    record::{self, Failure, Options, Run, Signals},
+    record::{self, Failure, Options, Run, Running, Signals},
     render::{self, Format},
     report::Report,
 };
@@ -28,15 +28,19 @@ use crate::{
 #[command(after_help = "\
 Examples:
   kcap run --dockerfile Dockerfile -- runc run --bundle BUNDLE build
+  kcap run -- docker run -v .:/workspace EXECUTOR-IMAGE --no-push
   kcap run --report r.json --capture c.gz -- buildah bud --isolation chroot .
+  kcap run --container NAME
 
-Ctrl-C and SIGTERM end the command; what was seen until then is still written.
+Ctrl-C and SIGTERM end the command; what was seen until then is still written. They leave alone what
+--container, --pid or --cgroup attached to.
 
 Exit code: the command's own, 128 and the number of the signal that ended it; 125 where kcap failed,
 126 and 127 where the command could not be started, 3 where the command succeeded and the report is
 incomplete.")]
 pub struct Args {
-    /// The Dockerfile that the command builds, for the report
+    /// The Dockerfile that the command builds; else what the executor's command line names is read
+    /// inside its container
     #[arg(long, value_name = "FILE")]
     dockerfile: Option<PathBuf>,
     /// Write the JSON report; - is standard output
@@ -58,10 +62,39 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
     #[command(flatten)]
+    running: Target,
+    #[command(flatten)]
     tracing: Tracing,
     /// The command to trace, and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(
+        required_unless_present = "running",
+        trailing_var_arg = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<OsString>,
+}
+
+/// What already runs, to attach to in place of starting a command.
+#[derive(Debug, clap::Args)]
+#[group(id = "running", multiple = false, conflicts_with = "command")]
+struct Target {
+    /// Attach to a container that already runs, by its id or name
+    #[arg(long, value_name = "ID|NAME")]
+    container: Option<String>,
+    /// Attach to the cgroup of a process
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Attach to a cgroup, by its folder or its path in /proc/PID/cgroup
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+}
+
+impl Target {
+    fn running(&self) -> Option<Running> {
+        (self.container.clone().map(Running::Container))
+            .or_else(|| self.pid.map(Running::Pid))
+            .or_else(|| self.cgroup.clone().map(Running::Cgroup))
+    }
 }
 
 /// Runs it; gives the exit code. Errors go to standard error, one line each.
@@ -83,7 +116,11 @@ fn trace(args: &Args, out: &mut dyn Write) -> Result<u8, Failure> {
     let outputs = Outputs::open(args.report.as_deref(), args.capture.as_deref())?;
     let (what, options) = options(args)?;
     let signals = Signals::block().context("cannot listen for signals")?;
-    let capture = record::run(&what, &options, &signals, &mut |line| say(&line))?;
+    let note = &mut |line: String| say(&line);
+    let capture = match args.running.running() {
+        Some(running) => record::attach(&running, what.dockerfile, &options, &signals, note),
+        None => record::run(&what, &options, &signals, note),
+    }?;
     let report = interpret(&capture);
     let mut written = outputs.write(&capture, &report, out);
     // The files are whole; from here on a signal ends kcap as it ends any program.
@@ -116,6 +153,9 @@ fn exit_code(capture: &Capture, report: &Report) -> u8 {
     match capture.subject.exit_status {
         Some(0) if !report.complete => exit::INCOMPLETE,
         Some(status) => (status & 0xff) as u8,
+        // What was attached to goes on: that it was not seen to end is no failure.
+        None if capture.subject.late && report.complete => 0,
+        None if capture.subject.late => exit::INCOMPLETE,
         None => exit::RUN_FAILED,
     }
 }
