@@ -1,6 +1,12 @@
 //! The command line: one file a subcommand, none with logic that a stage could own.
 
+#[cfg(feature = "trace")]
+mod dockerfile;
 pub mod doctor;
+#[cfg(feature = "trace")]
+mod options;
+#[cfg(feature = "trace")]
+mod output;
 pub mod report;
 #[cfg(feature = "trace")]
 pub mod run;

@@ -3,6 +3,7 @@
 
 mod choose;
 mod decisions;
+pub mod dockerfile;
 mod facts;
 mod gather;
 mod rules;
@@ -22,6 +23,7 @@ use crate::report::{
     Basis, Because, By, Cap, Capability, Coverage, Decision, Evidence, Executor, Host, Loss,
     Report, SCHEMA, State, Step, Subject, Tool, Verdict,
 };
+pub(crate) use choose::{power, smallest};
 use facts::Session;
 use gather::{Gathered, INSIDE, Key, OUTSIDE, Tallied};
 

@@ -19,6 +19,7 @@ use super::{
     Failure,
     collect::Pick,
     command::{self, Interrupts, Start},
+    kernel::Open,
     mask::Mask,
     route::{Opened, Seen},
     session::{Options, PATIENCE},
@@ -156,7 +157,9 @@ async fn trace(
     signals: &Signals,
     on: &mut dyn FnMut(usize, Event),
 ) -> Result<(), Failure> {
-    let (mut trace, mut seen) = Trace::start(options, true, &mut |line| on(0, Event::Note(line)))?;
+    let (mut trace, mut seen) = Trace::start(options, Open::Executors, &mut |line| {
+        on(0, Event::Note(line))
+    })?;
     let listener = signals.listen().context("cannot listen for signals")?;
     let (interrupt, interrupts) = watch::channel(Interrupts::default());
     let (tell, mut told) = mpsc::unbounded_channel();
