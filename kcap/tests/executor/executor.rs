@@ -3,7 +3,8 @@
 //! standard error, as logrus does), and makes for each instruction exactly the capability checks that
 //! the Dockerfile names. It prints nothing else: what must have been seen follows from the Dockerfile.
 //!
-//! Under the name `sh` it is the shell of its own image, under any other name but `executor` it just
+//! Its image may hold nothing else: where there is no `/bin/sh`, it unpacks itself as one with each
+//! base. Under the name `sh` it is the shell of its own image, under any other name but `executor` it just
 //! performs: a RUN instruction's processes make exactly the checks named there.
 //!
 //! ```text
