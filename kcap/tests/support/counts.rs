@@ -7,6 +7,7 @@ use std::{
 };
 
 use kcap::capture::{Capture, Program, Tally};
+use kcap_common::abi::key::creds;
 
 /// Memory is asked about by every program, as often as it happens to take some.
 const SYS_ADMIN: u8 = 21;
@@ -45,10 +46,11 @@ impl Counts {
         counts
     }
 
-    /// Adds a tally.
+    /// Adds a tally. What overlay file systems ask with credentials of their own is left out.
     pub fn add(&mut self, tally: &Tally) {
         if let Some(cap) = tally.cap.filter(|cap| *cap != SYS_ADMIN)
             && tally.unasked == 0
+            && tally.creds == creds::OWN
         {
             *self.0.entry((cap, tally.syscall)).or_default() += tally.count;
         }
