@@ -64,9 +64,9 @@ services/api/Dockerfile   build ok 4m12s   seen once, 0 checks lost
 NEED    CHOWN + AUDIT_WRITE (unsure)   drops 12 of today's 14
 SEEN    8364 checks of 4 capabilities, by tp_btf on 6.18.5
 
-CAP                  CHECKS  WHERE                            WHY
-CHOWN                    29  …/long/path/bin/chown: fchownat  used
-AUDIT_WRITE               3  …er/long/path/bin/chown: sendto  ? out-of-band
+CAP                  LINE  WHY                                    BECAUSE
+CHOWN                   -  …rather/long/path/bin/chown: fchownat  used
+AUDIT_WRITE             -  …e/rather/long/path/bin/chown: sendto  ? out-of-band
 
 UNSURE  AUDIT_WRITE: audit: the answer comes as a message that may be ignored
 NOT     FSETID 31 (chmod: the mode asked for has no setgid bit), SYS_ADMIN 8301

@@ -12,7 +12,7 @@ use super::Kind;
 use super::run::{Counter, Tier};
 use crate::setup::{self, Need};
 use crate::vm::{Cgroup, Machine, Preempt};
-use crate::{bpf, demo, sh};
+use crate::{bpf, lab, sh};
 
 /// The guests: every series of kernels with each preemption mode. The layouts of control groups
 /// are spread over them, so that each is met without booting more often.
@@ -237,7 +237,7 @@ fn one_by_one(programs: &Programs) -> Result<Vec<String>> {
 }
 
 fn engines(tier: &mut Tier) -> Result<()> {
-    let Some(executor) = demo::kaniko::executor() else {
+    let Some(executor) = lab::kaniko::executor() else {
         tier.skip("no Kaniko executor: set KCAP_KANIKO_EXECUTOR to its path");
         return Ok(());
     };
@@ -251,6 +251,15 @@ fn engines(tier: &mut Tier) -> Result<()> {
     tier.tests(
         sh::cargo()
             .args(["test", "--package", "kcap", "--test", "live", "--"])
+            .args(TEST_ARGS)
+            .env("KCAP_KANIKO_EXECUTOR", &executor),
+    )?;
+    if !ready(tier, Need::Corpus) {
+        return Ok(());
+    }
+    tier.tests(
+        sh::cargo()
+            .args(["test", "--package", "xtask", "--test", "truth", "--"])
             .args(TEST_ARGS)
             .env("KCAP_KANIKO_EXECUTOR", executor),
     )
