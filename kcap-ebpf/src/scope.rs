@@ -10,6 +10,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray},
 };
 
+use kcap_common::abi::record::{GIVERS, generation as generation_number};
+
 use crate::{
     globals::{field, setting},
     mem::{Mem, Probed, Ptr},
@@ -26,9 +28,6 @@ static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(4096, 0);
 /// Generations handed out, per CPU and program.
 #[map]
 static GENERATIONS: PerCpuArray<u32> = PerCpuArray::with_max_entries(GIVERS, 0);
-
-/// Programs that hand out generations.
-const GIVERS: u32 = 4;
 
 /// The program's tallies are cut into time slices.
 pub const SLICED: u32 = 1 << 31;
@@ -82,7 +81,7 @@ pub fn generation(giver: u32) -> u32 {
     };
     // SAFETY: no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    ((n * GIVERS + giver) * setting!(cpus) + cpu) & !SLICED
+    generation_number(n, giver, setting!(cpus), cpu)
 }
 
 /// The session that a cgroup, or one above it, defines: the id of that one.

@@ -3,9 +3,11 @@
 mod bench;
 mod bpf;
 mod demo;
+mod lab;
 mod setup;
 mod sh;
 mod test;
+mod truth;
 mod vm;
 
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ enum Task {
     Test(test::Args),
     /// Measure what tracing costs, beside bpftrace and programs that do nothing
     Bench(bench::Args),
+    /// Find by replays which capabilities each Dockerfile of the corpus needs
+    Truth(truth::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Truth(args) => truth::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

@@ -29,6 +29,8 @@ pub enum Need {
     Demo,
     /// A traced build by Kaniko in a container of runc's
     Kaniko,
+    /// Builds of the corpus by Kaniko, with its base images
+    Corpus,
     /// Container runtimes, and virtual machines with older kernels
     Test,
     /// Compiling the BPF object
@@ -38,14 +40,24 @@ pub enum Need {
 }
 
 /// Debian packages, the program that shows one is not needed, and who needs it.
-const PACKAGES: [(&str, Option<&str>, &[Need]); 14] = [
-    ("buildah", Some("buildah"), &[Need::Demo, Need::Kaniko]),
+const PACKAGES: [(&str, Option<&str>, &[Need]); 16] = [
+    (
+        "buildah",
+        Some("buildah"),
+        &[Need::Demo, Need::Kaniko, Need::Corpus],
+    ),
     (
         "busybox-static",
         None,
-        &[Need::Demo, Need::Kaniko, Need::Test],
+        &[Need::Demo, Need::Kaniko, Need::Corpus, Need::Test],
     ),
-    ("runc", Some("runc"), &[Need::Kaniko, Need::Test]),
+    (
+        "runc",
+        Some("runc"),
+        &[Need::Kaniko, Need::Corpus, Need::Test],
+    ),
+    ("debootstrap", Some("debootstrap"), &[Need::Corpus]),
+    ("dpkg-dev", Some("dpkg-scanpackages"), &[Need::Corpus]),
     ("crun", Some("crun"), &[Need::Test]),
     ("libcap2-bin", Some("setcap"), &[Need::Test]),
     ("qemu-system-x86", Some("qemu-system-x86_64"), &[Need::Test]),
@@ -136,7 +148,11 @@ pub fn registry() -> Result<PathBuf> {
 /// BusyBox, linked statically.
 pub const BUSYBOX: &str = "/bin/busybox";
 
-fn cache() -> Result<PathBuf> {
+/// kcap's cache folder.
+///
+/// # Errors
+/// Where neither `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn cache() -> Result<PathBuf> {
     toolchain::cache().context("no cache folder: set XDG_CACHE_HOME or HOME")
 }
 
@@ -184,7 +200,10 @@ impl Plan {
                 .into_iter()
                 .filter(|(series, _)| guests && kernel(series).is_err())
                 .collect(),
-            registry: needs.contains(&Need::Kaniko) && !registry()?.is_file(),
+            registry: [Need::Kaniko, Need::Corpus]
+                .iter()
+                .any(|need| needs.contains(need))
+                && !registry()?.is_file(),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fmt, fs};
 
 use anyhow::{Context, Result, bail};
@@ -123,12 +124,22 @@ pub fn publish(finished: &Path, place: &Path) -> Result<()> {
         .with_context(|| format!("cannot move {} to {}", finished.display(), place.display()))
 }
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 /// From now on an interrupt or a request to end is for the children alone: this process stays, to
 /// clean up after them. Unlike signals that are ignored, this is not inherited by what it runs.
 pub fn outlive_signals() {
-    extern "C" fn nothing(_: libc::c_int) {}
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler touches nothing, and stays valid for as long as the process lives.
-        unsafe { libc::signal(signal, nothing as *const () as libc::sighandler_t) };
+    extern "C" fn note(_: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
     }
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler stores to a lock-free atomic, and stays valid for as long as the
+        // process lives.
+        unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
+    }
+}
+
+/// Whether such a signal has come since [`outlive_signals`].
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }

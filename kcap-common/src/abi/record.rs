@@ -103,6 +103,20 @@ pub mod how {
     pub const ANCESTOR: u32 = 2;
 }
 
+/// Who hands out generations: four programs of the kernel side, and userspace for processes that were
+/// there before the trace. Each has numbers of its own, see [`generation`].
+pub const GIVERS: u32 = 5;
+/// Userspace among [`GIVERS`].
+pub const LATE: u32 = 4;
+
+/// The `n`th generation, from 1, that a giver hands out on a CPU.
+pub const fn generation(n: u32, giver: u32, cpus: u32, cpu: u32) -> u32 {
+    ((n.wrapping_mul(GIVERS).wrapping_add(giver))
+        .wrapping_mul(cpus)
+        .wrapping_add(cpu))
+        & 0x7fff_ffff
+}
+
 /// Bit of [`Enter::session`] for a session that is no cgroup's: only the processes that descend
 /// from the one that opened it. The other bits are the generation of that one.
 pub const TREE: u64 = 1 << 63;

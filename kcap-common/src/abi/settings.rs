@@ -33,8 +33,8 @@ pub struct Settings {
     pub argv: u32,
     /// 1: recompute each result and count disagreements.
     pub verify: u32,
-    /// 1: a program executed under one of `paths` opens a session, and processes that appear in a
-    /// session's cgroup by themselves enter it.
+    /// 1: processes that fork or execute in a session's cgroup enter it. 2: and a program executed
+    /// under one of `paths` opens a session.
     pub open: u32,
     /// Inode number of the host's mount namespace: what runs in it is in no container.
     pub host_mnt: u32,

@@ -131,6 +131,9 @@ fn open(task: Ptr, bprm: Ptr, tgid: u32) -> u32 {
     if let Some(session) = scope::session(cgroup) {
         return attach::enter(task, tgid, session, how::CGROUP, GIVER);
     }
+    if setting!(open) < 2 {
+        return 0;
+    }
     let Some(path) = PATH.get_ptr_mut(0) else {
         return 0;
     };

@@ -24,6 +24,7 @@ use crate::report::{
     Basis, Because, Cap, Capability, Decision, Evidence, Executor, Host, Loss, Report, SCHEMA,
     Step, Subject, Tool, Verdict,
 };
+pub(crate) use choose::{power, smallest};
 use facts::Session;
 use gather::{Gathered, Key, Tallied};
 

@@ -3,7 +3,7 @@
 
 use std::{cell::OnceCell, io, num::NonZeroUsize, path::PathBuf, rc::Rc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
@@ -19,6 +19,7 @@ use super::{
     Failure,
     collect::Pick,
     command::{self, Interrupts, Start},
+    kernel::Open,
     mask::Mask,
     route::{Opened, Seen},
     session::{Options, PATIENCE},
@@ -156,7 +157,9 @@ async fn trace(
     signals: &Signals,
     on: &mut dyn FnMut(usize, Event),
 ) -> Result<(), Failure> {
-    let (mut trace, mut seen) = Trace::start(options, true, &mut |line| on(0, Event::Note(line)))?;
+    let (mut trace, mut seen) = Trace::start(options, Open::Executors, &mut |line| {
+        on(0, Event::Note(line))
+    })?;
     let listener = signals.listen().context("cannot listen for signals")?;
     let (interrupt, interrupts) = watch::channel(Interrupts::default());
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -170,9 +173,8 @@ async fn trace(
             let Some((position, job)) = jobs.next() else {
                 break;
             };
-            if interrupts.borrow().count > 0 {
-                let why = anyhow!("interrupted before it was started");
-                on(position, Event::Ended(Box::new(Err(Failure::Kcap(why)))));
+            if let Some(refusal) = interrupts.borrow().refusal() {
+                on(position, Event::Ended(Box::new(Err(refusal))));
                 continue;
             }
             on(position, Event::Started);
@@ -371,9 +373,7 @@ impl Task {
         // An image may have to be fetched first, which takes its time.
         let made = tokio::select! {
             made = spawn_blocking(prepare) => made.context("making the container panicked")??,
-            Ok(()) = self.interrupts.changed() => {
-                return Err(Failure::Kcap(anyhow!("interrupted before it was started")));
-            }
+            Some(refusal) = refused(&mut self.interrupts) => return Err(refusal),
         };
         let launch = self.launch.get_or_init(|| made);
         let mask = Mask::new(launch.secrets.clone());
@@ -402,6 +402,12 @@ impl Task {
         }
         ended
     }
+}
+
+/// Waits for a signal; `None` where none can come any more.
+async fn refused(interrupts: &mut watch::Receiver<Interrupts>) -> Option<Failure> {
+    let interrupts = interrupts.wait_for(|interrupts| interrupts.count > 0).await;
+    interrupts.ok()?.refusal()
 }
 
 /// Passes on what a build writes, line by line.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     assemble::Assembler,
-    kernel::Ring,
+    kernel::{Raw, Ring},
     route::{Opened, Router, Seen},
 };
 
@@ -29,6 +29,10 @@ pub type Pick = Box<dyn FnMut(u64, Option<&Opened>) -> bool + Send>;
 enum Ask {
     /// Take these sessions out, once all that is in the ring buffer has been taken.
     Take(Pick, mpsc::Sender<Option<Assembler>>),
+    /// Take these records as if they had come from the kernel.
+    Put(Vec<Raw>, mpsc::Sender<()>),
+    /// Say which sessions executors opened.
+    Opened(mpsc::Sender<Vec<(u64, Opened)>>),
     /// Give everything.
     Stop,
 }
@@ -67,6 +71,26 @@ impl Collector {
     pub fn take(&self, pick: Pick) -> Result<Option<Assembler>> {
         let (give, given) = mpsc::channel();
         self.ask(Ask::Take(pick, give))?;
+        given.recv().map_err(|_| ended())
+    }
+
+    /// Has records taken as if they had come from the kernel; they are by the time this returns.
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn put(&self, records: Vec<Raw>) -> Result<()> {
+        let (give, given) = mpsc::channel();
+        self.ask(Ask::Put(records, give))?;
+        given.recv().map_err(|_| ended())
+    }
+
+    /// The sessions that executors opened until now.
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn opened(&self) -> Result<Vec<(u64, Opened)>> {
+        let (give, given) = mpsc::channel();
+        self.ask(Ask::Opened(give))?;
         given.recv().map_err(|_| ended())
     }
 
@@ -150,6 +174,16 @@ fn collect(
             Some(Ask::Take(pick, give)) => {
                 // Who asked may have been dropped meanwhile.
                 let _ = give.send(router.split_off(pick));
+            }
+            Some(Ask::Put(records, give)) => {
+                for raw in records {
+                    router.take(raw, &mut tell);
+                }
+                let _ = give.send(());
+            }
+            Some(Ask::Opened(give)) => {
+                let opened = router.opened().map(|(id, opened)| (id, opened.clone()));
+                let _ = give.send(opened.collect());
             }
             Some(Ask::Stop) => return Ok(router),
         }

@@ -5,7 +5,9 @@ mod builds;
 mod collect;
 mod command;
 mod filecaps;
+mod inside;
 pub mod kernel;
+mod late;
 mod mask;
 mod route;
 mod session;
@@ -14,6 +16,7 @@ mod subject;
 mod trace;
 
 pub use builds::{Event, Job, build};
+pub use late::{Running, attach};
 pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;
 pub use trace::config;

@@ -5,18 +5,17 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    path::PathBuf,
 };
 
-use kcap_common::abi::record::how;
+use kcap_common::abi::record::{exec_flag, how};
 
 use super::{
     assemble::{Assembler, Executed, line},
     filecaps::Reader,
+    inside,
     kernel::{Finish, Raw},
 };
-
-/// Longest command line read of a program that opens a session, in bytes.
-const COMMAND: u64 = 1 << 20;
 
 /// What the rest of kcap is told while it happens.
 #[derive(Debug)]
@@ -44,6 +43,9 @@ pub struct Session {
     pub assembler: Assembler,
     /// Set where an executor opened it.
     pub opened: Option<Opened>,
+    /// What its first executor builds, where that could be read.
+    pub dockerfile: Option<(PathBuf, Vec<u8>)>,
+    looked: bool,
     told: u64,
 }
 
@@ -82,7 +84,15 @@ impl Router {
                 Some(e.session)
             }
             Raw::Fork(f) => self.follow(f.parent, f.program),
-            Raw::Exec(e) => self.follow(e.previous, e.program),
+            Raw::Exec(e) => {
+                let session = self.follow(e.previous, e.program);
+                if e.flags & exec_flag::EXECUTOR != 0
+                    && let Some(session) = session
+                {
+                    self.session(session).look(e.tgid);
+                }
+                session
+            }
             Raw::Phase(p) => self.follow(p.previous, p.program),
             Raw::Tally(key, _) => self.of_program.get(&key.program).copied(),
             Raw::Evidence(e) => self.of_program.get(&e.key.program).copied(),
@@ -157,6 +167,13 @@ impl Router {
         all
     }
 
+    /// What the first executor of these sessions builds, where that could be read.
+    pub fn dockerfile(&self, wanted: impl Fn(u64) -> bool) -> Option<(PathBuf, Vec<u8>)> {
+        (self.sessions.iter())
+            .filter(|(id, _)| wanted(**id))
+            .find_map(|(_, session)| session.dockerfile.clone())
+    }
+
     /// The sessions that executors opened.
     pub fn opened(&self) -> impl Iterator<Item = (u64, &Opened)> {
         (self.sessions.iter()).filter_map(|(id, session)| Some((*id, session.opened.as_ref()?)))
@@ -179,7 +196,16 @@ impl Session {
         Self {
             assembler: Assembler::new(base),
             opened: None,
+            dockerfile: None,
+            looked: false,
             told: 0,
+        }
+    }
+
+    /// Reads what the first executor builds.
+    fn look(&mut self, pid: u32) {
+        if !std::mem::replace(&mut self.looked, true) {
+            self.dockerfile = inside::dockerfile(pid, &inside::command(pid));
         }
     }
 }
@@ -187,20 +213,9 @@ impl Session {
 impl Opened {
     /// Looks at a process that is about to run the executor. Empty where it is over already.
     fn read(pid: u32) -> Self {
-        use std::io::Read as _;
-        let mut command = vec![];
-        if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
-            // Nobody is helped by an error: the process may be over.
-            let _ = file.take(COMMAND).read_to_end(&mut command);
-        }
         Self {
             cgroups: fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(),
-            command: command
-                .strip_suffix(b"\0")
-                .unwrap_or(&command)
-                .split(|&b| b == 0)
-                .map(|arg| String::from_utf8_lossy(arg).into_owned())
-                .collect(),
+            command: inside::command(pid),
         }
     }
 

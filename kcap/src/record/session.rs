@@ -1,15 +1,21 @@
 //! One traced command, from before its first instruction to after its last, with the containers
 //! that an engine started for it.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
+use tokio::time::sleep;
 
 use super::{
     command::{self, Start},
-    kernel::Choice,
+    kernel::{Choice, Open},
+    late,
     mask::Mask,
-    route::{Opened, Router},
+    route::Opened,
     signals::Signals,
     subject,
     trace::Trace,
@@ -18,6 +24,8 @@ use crate::{capture::Capture, host::cgroup::Cgroup};
 
 /// How long the empty cgroup may take to be removable.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at a container that outlasts its command.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Commands that have a daemon start a container, with what runs in it at the end of their own
 /// command line.
 const ENGINES: [&str; 3] = ["docker", "podman", "nerdctl"];
@@ -98,7 +106,7 @@ async fn trace(
     signals: &Signals,
     note: &mut dyn FnMut(String),
 ) -> Result<Capture, Failure> {
-    let (mut trace, told) = Trace::start(options, true, note)?;
+    let (mut trace, told) = Trace::start(options, Open::Executors, note)?;
     // Nobody shows progress: the command has the terminal.
     drop(told);
     let group = Cgroup::create(&trace.layout)?;
@@ -116,20 +124,23 @@ async fn trace(
     let ended = command::run(start, signals, note).await;
     // Whatever came of it, nothing is left running.
     command::end_rest(&group, note);
-    let ended = ended?;
+    let mut ended = ended?;
     let session = group.id();
+    let theirs = containers(&trace.opened()?, &run.command, note);
+    ended.interrupted |= outlast(&trace, &theirs, ended.interrupted, signals, note).await?;
     let finished = trace.finish();
     // What was seen is worth more than a group that stays behind.
     if let Err(e) = group.remove(PATIENCE) {
         note(format!("{e:#}"));
     }
     let mut finished = finished?;
-    let theirs = containers(&finished.router, &run.command, note);
     let (shown, secrets) = subject::masked(&run.command);
     let interrupted = ended.interrupted;
-    let subject = subject::subject(shown, run.dockerfile.as_ref(), run.context.clone(), &ended);
+    let is_theirs = move |id| id == session || theirs.contains(&id);
+    let dockerfile = (run.dockerfile.clone()).or_else(|| finished.router.dockerfile(&is_theirs));
+    let subject = subject::subject(shown, dockerfile.as_ref(), run.context.clone(), &ended);
     Ok(finished.take(
-        Box::new(move |id, _| id == session || theirs.contains(&id)),
+        Box::new(move |id, _| is_theirs(id)),
         subject,
         interrupted,
         &Mask::new(secrets),
@@ -137,9 +148,44 @@ async fn trace(
     ))
 }
 
+/// Waits for containers that outlast the command, as one that was started in the background does. A
+/// signal ends the wait and nothing else; says whether one came.
+async fn outlast(
+    trace: &Trace,
+    theirs: &[u64],
+    mut interrupted: bool,
+    signals: &Signals,
+    note: &mut dyn FnMut(String),
+) -> Result<bool> {
+    let listener = signals.listen().context("cannot listen for signals")?;
+    let opened = trace.opened()?;
+    let mut said = false;
+    for (_, opened) in opened.iter().filter(|(id, _)| theirs.contains(id)) {
+        let began = Instant::now();
+        while !interrupted && late::is_populated(&opened.cgroups, &trace.layout) {
+            if !said && began.elapsed() > PATIENCE {
+                said = true;
+                note("the command has ended and its container has not: waiting for it".into());
+            }
+            tokio::select! {
+                caught = listener.next() => {
+                    caught.context("cannot listen for signals")?;
+                    interrupted = true;
+                }
+                () = sleep(PAUSE) => {}
+            }
+        }
+    }
+    Ok(interrupted)
+}
+
 /// The sessions of containers that a daemon started for the command. Others on this host may have
 /// started some at the same time: an engine's own command line ends with that of the executor.
-fn containers(router: &Router, command: &[OsString], note: &mut dyn FnMut(String)) -> Vec<u64> {
+fn containers(
+    opened: &[(u64, Opened)],
+    command: &[OsString],
+    note: &mut dyn FnMut(String),
+) -> Vec<u64> {
     let engine = command
         .first()
         .and_then(|program| std::path::Path::new(program).file_name())
@@ -151,8 +197,8 @@ fn containers(router: &Router, command: &[OsString], note: &mut dyn FnMut(String
         Some((_, args)) => given.ends_with(args),
         None => true,
     };
-    let all: Vec<(u64, bool)> = (router.opened())
-        .map(|(id, opened)| (id, fits(opened)))
+    let all: Vec<(u64, bool)> = (opened.iter())
+        .map(|(id, opened)| (*id, fits(opened)))
         .collect();
     let some_fit = all.iter().any(|(_, fits)| *fits);
     let kept: Vec<u64> = (all.iter())

@@ -8,14 +8,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use kcap_common::abi::record::exec_flag;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::{
     assemble::Assembler,
     collect::{Collector, Pick},
-    kernel::{Config, Finish, Tracer, object_sha256},
+    kernel::{Config, Finish, Open, Raw, Tracer, object_sha256},
     mask::Mask,
-    route::{Router, Seen},
+    route::{Opened, Router, Seen},
     session::Options,
     subject::{self, monotonic_ns, wall_ns},
 };
@@ -67,14 +68,13 @@ pub struct Ended {
 }
 
 impl Trace {
-    /// Loads and attaches; what happens from now on is told. With `open`, executors open sessions
-    /// wherever they are executed.
+    /// Loads and attaches; what happens from now on is told.
     ///
     /// # Errors
     /// What the kernel refused, and what to do.
     pub fn start(
         options: &Options,
-        open: bool,
+        open: Open,
         note: &mut dyn FnMut(String),
     ) -> Result<(Self, UnboundedReceiver<Seen>)> {
         let facts = Facts::read();
@@ -127,6 +127,32 @@ impl Trace {
     /// Where the kernel refuses.
     pub fn scope(&mut self, cgroup: u64) -> Result<()> {
         self.tracer.scope_cgroup(cgroup)
+    }
+
+    /// The `n`th generation, from 1, for a process that was there before.
+    pub fn generation(&self, n: u32) -> u32 {
+        self.tracer.generation(n)
+    }
+
+    /// Takes a process into scope that was there before, as these records tell.
+    ///
+    /// # Errors
+    /// Where it cannot be followed.
+    pub fn seed(&mut self, pid: u32, records: [Raw; 2]) -> Result<()> {
+        let Raw::Exec(exec) = &records[1] else {
+            return Ok(());
+        };
+        let (generation, executor) = (exec.program, exec.flags & exec_flag::EXECUTOR != 0);
+        self.collector.put(records.into())?;
+        self.tracer.seed(pid, generation, executor)
+    }
+
+    /// The sessions that executors opened until now.
+    ///
+    /// # Errors
+    /// Where the collector has ended.
+    pub fn opened(&self) -> Result<Vec<(u64, Opened)>> {
+        self.collector.opened()
     }
 
     /// Gives the sessions that `pick` picks, all of whose processes have ended, put together to one

@@ -6,7 +6,7 @@ use super::Style;
 use super::escape::{head, shown, tail, width};
 use crate::report::{Cap, Capability, Evidence, Loss, Report, State, Step, Verdict};
 
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 /// Where text starts after a label.
 const INDENT: usize = 8;
 /// Widths of the columns of the table of needs.
@@ -34,19 +34,19 @@ const PHASES: [&str; 10] = [
 
 /// Colours of labels.
 #[derive(Clone, Copy)]
-enum Paint {
+pub(super) enum Paint {
     Bold,
     Bad,
     Unsure,
 }
 
-struct Screen<'a, W> {
-    to: &'a mut W,
-    style: Style,
+pub(super) struct Screen<'a, W> {
+    pub(super) to: &'a mut W,
+    pub(super) style: Style,
 }
 
 impl<W: Write> Screen<'_, W> {
-    fn paint(&self, paint: Paint, text: &str) -> String {
+    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
         if !self.style.color {
             return text.to_owned();
         }
@@ -59,7 +59,7 @@ impl<W: Write> Screen<'_, W> {
     }
 
     /// A label and text that wraps between words under itself. The text is safe to show.
-    fn section(&mut self, paint: Paint, label: &str, text: &str) -> io::Result<()> {
+    pub(super) fn section(&mut self, paint: Paint, label: &str, text: &str) -> io::Result<()> {
         let mut start = self.paint(paint, &format!("{label:<INDENT$}"));
         for line in wrap(text, COLUMNS - INDENT) {
             writeln!(self.to, "{start}{line}")?;
@@ -70,7 +70,7 @@ impl<W: Write> Screen<'_, W> {
 }
 
 /// Breaks a text between words, and a word that is longer than a line within.
-fn wrap(text: &str, most: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, most: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut at = 0;
     for word in text.split(' ') {
@@ -185,7 +185,7 @@ fn title(report: &Report) -> String {
     head(&name, COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
 }
 
-fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),
@@ -228,7 +228,7 @@ fn lost(loss: &Loss) -> String {
     }
 }
 
-fn names(caps: &[Cap], between: &str) -> String {
+pub(crate) fn names(caps: &[Cap], between: &str) -> String {
     caps.iter()
         .map(Cap::to_string)
         .collect::<Vec<_>>()

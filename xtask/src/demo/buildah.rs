@@ -2,15 +2,16 @@
 
 use anyhow::Result;
 
-use super::{Job, base};
+use super::Job;
+use crate::lab::{self, busybox};
 
 /// Builds under kcap and returns its status.
 ///
 /// # Errors
 /// Where the base image cannot be made, or kcap does not start.
 pub fn build(job: &Job) -> Result<u8> {
-    base::make(job)?;
-    let mut build = base::buildah(job);
+    busybox::make(&job.scratch)?;
+    let mut build = lab::buildah(&job.scratch);
     build
         .args(["bud", "--isolation", "chroot", "--layers=false", "--file"])
         .arg(&job.dockerfile);

@@ -3,11 +3,8 @@
 //! By Kaniko in a container of runc's where there is an executor, else by buildah. The example
 //! needs no network: its base image is made here from BusyBox.
 
-mod base;
 mod buildah;
-mod bundle;
-pub mod kaniko;
-mod registry;
+mod kaniko;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::bpf;
+use crate::lab;
 use crate::setup::{self, Need};
 use crate::sh::{self, Exit};
 
@@ -58,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !sh::is_root() {
         bail!("tracing needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask demo`");
     }
-    let executor = kaniko::executor();
+    let executor = lab::kaniko::executor();
     let engine = if executor.is_some() {
         Need::Kaniko
     } else {
@@ -71,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         .context("cannot make a temporary folder")?;
     // What was asked for is looked at before anything is built for it.
     let (dockerfile, context) = subject(args, scratch.path())?;
-    let executor = kaniko::executor();
+    let executor = lab::kaniko::executor();
     let engine = if executor.is_some() {
         Need::Kaniko
     } else {

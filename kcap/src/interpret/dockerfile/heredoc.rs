@@ -54,7 +54,7 @@ pub fn announced(line: &str) -> Result<Vec<Announced>, Error> {
     if !line.contains("<<") {
         return Ok(Vec::new());
     }
-    let words = match Lexer::of(line, true).words(true) {
+    let words = match Lexer::of(line, true, true).words() {
         Err(Error::Syntax) => return Ok(Vec::new()),
         words => words?,
     };
@@ -75,11 +75,11 @@ fn heredoc(word: String) -> Result<Option<Announced>, Error> {
         return Ok(None);
     }
     // Without quotes and with them: where both have as many, no part of the word was quoted.
-    let mut plain = Lexer::of(rest, false).words(false)?;
+    let mut plain = Lexer::of(rest, false, false).words()?;
     if plain.len() != 1 {
         return Ok(None);
     }
-    let raw = Lexer::of(rest, true).words(false)?;
+    let raw = Lexer::of(rest, true, false).words()?;
     let [raw] = &raw[..] else {
         return Err(Error::Syntax);
     };
@@ -96,244 +96,198 @@ fn heredoc(word: String) -> Result<Option<Announced>, Error> {
 /// Splits a text into words.
 struct Lexer<'a> {
     rest: Peekable<Chars<'a>>,
-    /// The word being read. One for all levels, as in BuildKit, where a substitution within a word
-    /// therefore drops what is before it.
+    /// What was read since it was last cleared.
+    text: String,
+    /// The word being read. Every substitution with an operator clears it, as in BuildKit: what is
+    /// before one within a word is lost.
     word: String,
     /// Quotes stay.
     raw_quotes: bool,
     /// Escape characters stay.
     raw_escapes: bool,
-    /// Levels.
+    /// Substitutions within each other.
     depth: usize,
 }
 
-/// Words of one level.
-#[derive(Default)]
-struct Words {
-    words: Vec<String>,
-    inside: bool,
-}
-
 impl<'a> Lexer<'a> {
-    fn of(text: &'a str, raw_quotes: bool) -> Self {
+    fn of(text: &'a str, raw_quotes: bool, raw_escapes: bool) -> Self {
         Self {
             rest: text
                 .strip_prefix('\u{feff}')
                 .unwrap_or(text)
                 .chars()
                 .peekable(),
+            text: String::new(),
             word: String::new(),
             raw_quotes,
-            raw_escapes: false,
+            raw_escapes,
             depth: 0,
         }
     }
 
     /// All words.
-    fn words(mut self, raw_escapes: bool) -> Result<Vec<String>, Error> {
-        Ok(self.until(None, raw_escapes)?.1)
+    fn words(mut self) -> Result<Vec<String>, Error> {
+        let mut words = Vec::new();
+        while let Some(&c) = self.rest.peek() {
+            self.text.clear();
+            self.unit(c)?;
+            if matches!(c, '\\' | '<' | '\'' | '"') {
+                self.word.push_str(&self.text);
+                continue;
+            }
+            // Of a substitution too, white space separates words.
+            for c in self.text.chars() {
+                if !c.is_whitespace() {
+                    self.word.push(c);
+                } else if !self.word.is_empty() {
+                    words.push(std::mem::take(&mut self.word));
+                }
+            }
+        }
+        if !self.word.is_empty() {
+            words.push(self.word);
+        }
+        Ok(words)
     }
 
-    /// Text and words up to a character, or to the end.
-    fn until(
-        &mut self,
-        stop: Option<char>,
-        raw_escapes: bool,
-    ) -> Result<(String, Vec<String>), Error> {
-        if self.depth > DEEPEST {
+    /// Reads what begins with this next character.
+    fn unit(&mut self, c: char) -> Result<(), Error> {
+        match c {
+            '$' => self.dollar()?,
+            '<' => self.less(),
+            '\'' => self.single()?,
+            '"' => self.double()?,
+            '\\' => {
+                self.rest.next();
+                self.text.extend(self.raw_escapes.then_some(c));
+                self.text.extend(self.rest.next());
+            }
+            _ => self.text.extend(self.rest.next()),
+        }
+        Ok(())
+    }
+
+    /// Reads a part of a substitution, up to a character, which is left out.
+    fn until(&mut self, stop: char, raw_escapes: bool) -> Result<(), Error> {
+        if self.depth == DEEPEST {
             return Err(Error::Deep);
         }
         self.depth += 1;
+        self.word.clear();
         let outer = std::mem::replace(&mut self.raw_escapes, raw_escapes);
-        let result = self.level(stop);
+        loop {
+            let c = *self.rest.peek().ok_or(Error::Syntax)?;
+            if c == stop {
+                break;
+            }
+            self.unit(c)?;
+        }
+        self.rest.next();
         self.raw_escapes = outer;
         self.depth -= 1;
-        result
+        Ok(())
     }
 
-    fn level(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), Error> {
-        let mut text = String::new();
-        let mut words = Words::default();
-        self.word.clear();
-        while let Some(&c) = self.rest.peek() {
-            if Some(c) == stop {
-                self.rest.next();
-                return Ok((text, words.end(&mut self.word)));
+    /// Reads `<`, or `<<` with the blanks after it.
+    fn less(&mut self) {
+        self.text.extend(self.rest.next());
+        if let Some(second) = self.rest.next_if_eq(&'<') {
+            self.text.push(second);
+            while let Some(c) = self.rest.next_if(|c| matches!(c, '\t' | '\r' | ' ')) {
+                self.text.push(c);
             }
-            match c {
-                '$' => {
-                    let part = self.dollar()?;
-                    part.chars().for_each(|c| words.add(&mut self.word, c));
-                    text.push_str(&part);
-                }
-                '<' | '\'' | '"' => {
-                    let part = match c {
-                        '<' => self.less(),
-                        '\'' => self.single()?,
-                        _ => self.double()?,
-                    };
-                    self.word.push_str(&part);
-                    words.inside = true;
-                    text.push_str(&part);
-                }
+        }
+    }
+
+    /// Reads what is within single quotes.
+    fn single(&mut self) -> Result<(), Error> {
+        let quote = self.rest.next().filter(|_| self.raw_quotes);
+        self.text.extend(quote);
+        loop {
+            match self.rest.next().ok_or(Error::Syntax)? {
+                '\'' => break,
+                c => self.text.push(c),
+            }
+        }
+        self.text.extend(quote);
+        Ok(())
+    }
+
+    /// Reads what is within double quotes.
+    fn double(&mut self) -> Result<(), Error> {
+        let quote = self.rest.next().filter(|_| self.raw_quotes);
+        self.text.extend(quote);
+        loop {
+            match self.rest.peek().ok_or(Error::Syntax)? {
+                '"' => break,
+                '$' => self.dollar()?,
                 '\\' => {
                     self.rest.next();
-                    if self.raw_escapes {
-                        words.add_escaped(&mut self.word, c);
-                        text.push(c);
-                    }
-                    let Some(c) = self.rest.next() else { break };
-                    words.add_escaped(&mut self.word, c);
-                    text.push(c);
+                    self.text.extend(self.raw_escapes.then_some('\\'));
+                    let escaped = self.rest.next_if(|c| matches!(c, '"' | '$' | '\\'));
+                    self.text.push(escaped.unwrap_or('\\'));
                 }
-                _ => {
-                    self.rest.next();
-                    words.add(&mut self.word, c);
-                    text.push(c);
-                }
-            }
-        }
-        match stop {
-            Some(_) => Err(Error::Syntax),
-            None => Ok((text, words.end(&mut self.word))),
-        }
-    }
-
-    /// `<`, or `<<` with the blanks after it.
-    fn less(&mut self) -> String {
-        let mut text = String::from("<");
-        self.rest.next();
-        if self.rest.next_if_eq(&'<').is_some() {
-            text.push('<');
-            while let Some(c) = self.rest.next_if(|c| matches!(c, '\t' | '\r' | ' ')) {
-                text.push(c);
-            }
-        }
-        text
-    }
-
-    /// Within single quotes.
-    fn single(&mut self) -> Result<String, Error> {
-        let mut text = String::new();
-        let quote = self.rest.next();
-        text.extend(quote.filter(|_| self.raw_quotes));
-        loop {
-            match self.rest.next() {
-                None => return Err(Error::Syntax),
-                Some('\'') => break,
-                Some(c) => text.push(c),
-            }
-        }
-        text.extend(quote.filter(|_| self.raw_quotes));
-        Ok(text)
-    }
-
-    /// Within double quotes.
-    fn double(&mut self) -> Result<String, Error> {
-        let mut text = String::new();
-        let quote = self.rest.next();
-        text.extend(quote.filter(|_| self.raw_quotes));
-        loop {
-            match self.rest.peek() {
-                None => return Err(Error::Syntax),
-                Some('"') => break,
-                Some('$') => text.push_str(&self.dollar()?),
-                Some('\\') => {
-                    self.rest.next();
-                    if self.raw_escapes {
-                        text.push('\\');
-                    }
-                    match self.rest.next_if(|c| matches!(c, '"' | '$' | '\\')) {
-                        Some(c) => text.push(c),
-                        None if self.rest.peek().is_none() => {}
-                        None => text.push('\\'),
-                    }
-                }
-                Some(_) => text.extend(self.rest.next()),
+                _ => self.text.extend(self.rest.next()),
             }
         }
         self.rest.next();
-        text.extend(quote.filter(|_| self.raw_quotes));
-        Ok(text)
+        self.text.extend(quote);
+        Ok(())
     }
 
-    /// A variable or substitution, which stays as it is.
-    fn dollar(&mut self) -> Result<String, Error> {
-        self.rest.next();
-        if self.rest.next_if_eq(&'{').is_none() {
-            return Ok(format!("${}", self.name()));
-        }
+    /// Reads a variable or substitution, which stays as it is.
+    fn dollar(&mut self) -> Result<(), Error> {
+        self.text.extend(self.rest.next());
+        let Some(brace) = self.rest.next_if_eq(&'{') else {
+            self.name();
+            return Ok(());
+        };
+        self.text.push(brace);
         if matches!(self.rest.peek(), None | Some('{' | '}' | ':')) {
             return Err(Error::Syntax);
         }
-        let name = self.name();
-        let mut operator = String::new();
-        match self.rest.next() {
-            Some('}') => return Ok(format!("${{{name}}}")),
-            Some('/') => {
-                // All matches, or the first one.
+        self.name();
+        let operator = self.rest.next().ok_or(Error::Syntax)?;
+        self.text.push(operator);
+        match operator {
+            '}' => return Ok(()),
+            '/' => {
+                // A second one, for all matches, is dropped.
                 self.rest.next_if_eq(&'/');
-                let pattern = self.until(Some('/'), true)?.0;
-                let replacement = self.until(Some('}'), true)?.0;
-                return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
+                self.until('/', true)?;
+                self.text.push('/');
+                self.until('}', true)?;
             }
-            Some(':') => {
-                operator.push(':');
-                operator.extend(self.rest.next());
+            ':' => {
+                let second = self.rest.next().ok_or(Error::Syntax)?;
+                if matches!(second, '#' | '%') {
+                    return Err(Error::Syntax);
+                }
+                self.text.push(second);
+                self.until('}', false)?;
             }
-            Some(c @ ('+' | '-' | '?' | '#' | '%')) => operator.push(c),
+            '+' | '-' | '?' => self.until('}', false)?,
+            '#' | '%' => self.until('}', true)?,
             _ => return Err(Error::Syntax),
         }
-        let raw = operator.ends_with(['#', '%']);
-        if raw && operator.starts_with(':') {
-            return Err(Error::Syntax);
-        }
-        let word = self.until(Some('}'), raw)?.0;
-        Ok(format!("${{{name}{operator}{word}}}"))
+        self.text.push('}');
+        Ok(())
     }
 
-    /// A variable's name; empty where there is none.
-    fn name(&mut self) -> String {
-        let mut name = String::new();
+    /// Reads a variable's name, if there is one.
+    fn name(&mut self) {
         match self.rest.peek() {
             Some(c) if c.is_numeric() => {
                 while let Some(c) = self.rest.next_if(|c| c.is_numeric()) {
-                    name.push(c);
+                    self.text.push(c);
                 }
             }
-            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => name.extend(self.rest.next()),
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => self.text.extend(self.rest.next()),
             _ => {
                 while let Some(c) = self.rest.next_if(|&c| c.is_alphanumeric() || c == '_') {
-                    name.push(c);
+                    self.text.push(c);
                 }
             }
         }
-        name
-    }
-}
-
-impl Words {
-    /// Adds a character; white space ends a word.
-    fn add(&mut self, word: &mut String, c: char) {
-        if !c.is_whitespace() {
-            self.add_escaped(word, c);
-        } else if self.inside && !word.is_empty() {
-            self.words.push(std::mem::take(word));
-            self.inside = false;
-        }
-    }
-
-    /// Adds a character, whatever it is.
-    fn add_escaped(&mut self, word: &mut String, c: char) {
-        word.push(c);
-        self.inside = true;
-    }
-
-    /// All words.
-    fn end(mut self, word: &mut String) -> Vec<String> {
-        if !word.is_empty() {
-            self.words.push(std::mem::take(word));
-        }
-        self.words
     }
 }

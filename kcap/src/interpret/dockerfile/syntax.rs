@@ -201,7 +201,8 @@ fn take_apart(line: &[u8], escape: u8) -> Result<Option<Instruction>, Wrong> {
 
 /// What an `ONBUILD` puts off.
 fn trigger(args: &[u8], escape: u8) -> Result<Option<Box<Instruction>>, String> {
-    let keyword = words::text(words::parts(args, escape).keyword);
+    // A keyword with white space that does not separate words is none, but BuildKit looks for these.
+    let keyword = words::text(words::trim(words::parts(args, escape).keyword));
     match Keyword::of(&keyword) {
         Some(no @ (Keyword::Onbuild | Keyword::From | Keyword::Maintainer)) => {
             Err(format!("{no} may not follow ONBUILD: remove it"))

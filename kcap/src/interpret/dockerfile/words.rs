@@ -247,6 +247,7 @@ pub fn json(args: &[u8]) -> Json {
         }
     }
 
+    let args = trim_start(args);
     if !args.starts_with(b"[") || serde_json::from_slice::<Vec<de::IgnoredAny>>(args).is_err() {
         return Json::No;
     }

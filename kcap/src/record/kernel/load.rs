@@ -13,7 +13,12 @@ use aya::{
     programs::{BtfTracePoint, FEntry, KProbe, Program},
 };
 use aya_log::EbpfLogger;
-use kcap_common::abi::{Fields, Key, Settings, key::site, loss, record::Bucket};
+use kcap_common::abi::{
+    Fields, Key, Settings,
+    key::site,
+    loss,
+    record::{self, Bucket},
+};
 
 use super::{
     btf, calibrate, flush,
@@ -36,6 +41,18 @@ struct Plain<T: Copy>(T);
 // SAFETY: only used with the ABI's structs: `repr(C)`, of integers, without padding.
 unsafe impl<T: Copy + 'static> aya::Pod for Plain<T> {}
 
+/// Which processes from outside the scope enter it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Open {
+    /// Those that are moved into a session's cgroup, or made in it.
+    #[default]
+    Moved,
+    /// Those too that fork or execute in a session's cgroup and were there before.
+    Found,
+    /// And a matched executor opens a session wherever it is executed.
+    Executors,
+}
+
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -49,8 +66,8 @@ pub struct Config {
     pub argv: bool,
     /// Compare each result with a recomputed one.
     pub verify: bool,
-    /// A matched executor opens a session wherever it is executed.
-    pub open: bool,
+    /// Which processes enter by themselves.
+    pub open: Open,
     /// Inode number of the host's mount namespace.
     pub host_mnt: u32,
     /// Show what the kernel side logs, on standard error. Off, it costs nothing: the verifier
@@ -87,7 +104,7 @@ impl Default for Config {
             outcomes: true,
             argv: false,
             verify: false,
-            open: false,
+            open: Open::Moved,
             host_mnt: 0,
             log: false,
             matches: vec![],
@@ -237,6 +254,24 @@ impl Tracer {
     /// What this hook cannot see on this kernel.
     pub fn blind(&self) -> &[String] {
         &self.blind
+    }
+
+    /// The `n`th generation, from 1, for a process that was there before the trace.
+    pub fn generation(&self, n: u32) -> u32 {
+        record::generation(n, record::LATE, self.config.cpus.max(1), 0)
+    }
+
+    /// Takes a process into scope that was there before the trace, unless the kernel side has. It must
+    /// be known whose the generation is by then.
+    ///
+    /// # Errors
+    /// Where its id is beyond the scope table.
+    pub fn seed(&mut self, pid: u32, generation: u32, executor: bool) -> Result<()> {
+        let scope: Array<_, u32> = Array::try_from(self.map("SCOPE")?)?;
+        if scope.get(&pid, 0).is_ok_and(|entry| entry != 0) {
+            return Ok(());
+        }
+        self.set_scope(pid, generation | if executor { 1 << 31 } else { 0 })
     }
 
     /// Makes a cgroup, by id, define a session.
@@ -582,7 +617,7 @@ fn settings(config: &Config, subsys: u32) -> Result<Settings> {
         outcomes: config.outcomes.into(),
         argv: config.argv.into(),
         verify: config.verify.into(),
-        open: config.open.into(),
+        open: config.open as u32,
         host_mnt: config.host_mnt,
         slice_shift: 20,
         matches: config.matches.len() as u32,

@@ -9,5 +9,5 @@ mod raw;
 pub mod sys;
 
 pub use hook::{Choice, Hook};
-pub use load::{Config, Finish, Ring, Tracer, object_sha256, probe};
+pub use load::{Config, Finish, Open, Ring, Tracer, object_sha256, probe};
 pub use raw::{Raw, decode};

@@ -1,0 +1,337 @@
+//! Builds, judged by what builds with the whole starting set came to.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+
+use super::corpus::Expect;
+use super::image::{Difference, How, Image, Reader, diff};
+use super::noise;
+use super::record::{self, Consequence, Outcome, PLACES, Place, Unstable, Witness};
+use super::search::Verdict;
+use crate::lab::capabilities::Set;
+use crate::lab::kaniko::{Ended, Kaniko, Recipe};
+
+/// Bytes of a log line that are written down, at most.
+const LINE: usize = 300;
+
+/// What one build came to.
+enum Came {
+    Image(Image),
+    Failure(Ended, Witness),
+}
+
+/// What builds are compared with.
+enum Reference {
+    Image {
+        image: Image,
+        unstable: BTreeSet<String>,
+    },
+    Failure(Ended, Witness),
+}
+
+/// Builds one Dockerfile again and again.
+pub struct Judge<'a> {
+    kaniko: &'a Kaniko,
+    recipe: &'a Recipe,
+    reader: Reader,
+    reference: Reference,
+    /// How many builds there were.
+    pub builds: u32,
+    /// What a reader of the truth should know.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Judge<'a> {
+    /// Builds with the whole starting set, twice or more, to know what to expect.
+    ///
+    /// # Errors
+    /// Where that does not come to what is expected, or not to the same each time.
+    pub fn new(kaniko: &'a Kaniko, recipe: &'a Recipe, expect: Expect, start: Set) -> Result<Self> {
+        let mut judge = Self {
+            kaniko,
+            recipe,
+            reader: Reader::default(),
+            reference: Reference::Failure(Ended::TimedOut, Witness::default()),
+            builds: 0,
+            notes: Vec::new(),
+        };
+        judge.reference = match expect {
+            Expect::Success => judge.images(start)?,
+            Expect::Fail => judge.failures(start)?,
+        };
+        Ok(judge)
+    }
+
+    fn images(&mut self, start: Set) -> Result<Reference> {
+        let first = self.image(start, true)?;
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            let other = self.image(start, false)?;
+            let found = diff(&first, &other);
+            if without_content(&found).is_empty() {
+                if !others.is_empty() {
+                    self.notes
+                        .push("one reference build of three was another".into());
+                }
+                return Ok(Reference::Image {
+                    image: first,
+                    unstable: contents(&found),
+                });
+            }
+            others.push(other);
+        }
+        // The first may be the odd one out.
+        let found = diff(&others[0], &others[1]);
+        let rest = without_content(&found);
+        if !rest.is_empty() {
+            let places: Vec<&str> = rest.iter().map(|d| d.place.as_str()).take(PLACES).collect();
+            bail!(
+                "builds with the whole starting set differ from one another in {}: such a \
+                 Dockerfile has no truth",
+                places.join(", ")
+            );
+        }
+        self.notes
+            .push("one reference build of three was another".into());
+        Ok(Reference::Image {
+            image: others.swap_remove(0),
+            unstable: contents(&found),
+        })
+    }
+
+    fn failures(&mut self, start: Set) -> Result<Reference> {
+        let (Came::Failure(ended, first), Came::Failure(again, second)) =
+            (self.build(start, true)?, self.build(start, false)?)
+        else {
+            bail!("it is expected to fail, and succeeds with the whole starting set");
+        };
+        if (ended, &first) != (again, &second) {
+            bail!(
+                "it fails in different ways with the whole starting set: {:?}, then {:?}",
+                first.error,
+                second.error
+            );
+        }
+        Ok(Reference::Failure(ended, first))
+    }
+
+    fn image(&mut self, set: Set, is_first: bool) -> Result<Image> {
+        match self.build(set, is_first)? {
+            Came::Image(image) => Ok(image),
+            Came::Failure(_, witness) => bail!(
+                "it fails with the whole starting set: {} {}",
+                witness.output,
+                witness.error
+            ),
+        }
+    }
+
+    fn build(&mut self, set: Set, is_first: bool) -> Result<Came> {
+        self.builds += 1;
+        let built = self
+            .kaniko
+            .build(self.recipe, set)
+            .with_context(|| format!("cannot build with {set}"))?;
+        if built.ended == Ended::Exited(0) {
+            return Ok(Came::Image(self.reader.read(&built.image(), is_first)?));
+        }
+        let mut witness = last_lines(&built.log);
+        if built.ended == Ended::TimedOut {
+            witness.output = std::mem::take(&mut witness.error);
+            witness.error = format!("no end after {} s", self.recipe.timeout.as_secs());
+        }
+        Ok(Came::Failure(built.ended, witness))
+    }
+
+    /// Builds with a set. What does not do the first time is tried again, and where the two do not
+    /// agree, once more: two of three decide.
+    ///
+    /// # Errors
+    /// Where a build cannot be made at all.
+    pub fn judge(&mut self, set: Set) -> Result<Verdict> {
+        let first = self.once(set)?;
+        if first == Verdict::Same {
+            return Ok(first);
+        }
+        if self.once(set)? != Verdict::Same {
+            return Ok(first);
+        }
+        self.notes.push(format!("with {set} it does at times"));
+        self.once(set)
+    }
+
+    fn once(&mut self, set: Set) -> Result<Verdict> {
+        let result = self.build(set, false)?;
+        Ok(match (&self.reference, result) {
+            (Reference::Image { image, unstable }, Came::Image(other)) => {
+                let found = decisive(diff(image, &other), unstable);
+                if found.is_empty() {
+                    Verdict::Same
+                } else {
+                    differs(Outcome::Changed, places(&found))
+                }
+            }
+            (Reference::Image { .. }, Came::Failure(_, witness)) => {
+                differs(Outcome::Failed, witness)
+            }
+            (Reference::Failure(ended, known), Came::Failure(other, witness)) => {
+                if (*ended, known) == (other, &witness) {
+                    Verdict::Same
+                } else {
+                    differs(Outcome::Failed, witness)
+                }
+            }
+            (Reference::Failure(..), Came::Image(_)) => {
+                differs(Outcome::Changed, Witness::default())
+            }
+        })
+    }
+
+    /// What builds were compared with, to be written down.
+    pub fn reference(&self) -> record::Reference {
+        let (unstable, failure) = match &self.reference {
+            Reference::Image { unstable, .. } => (unstable.clone(), None),
+            Reference::Failure(_, witness) => (BTreeSet::new(), Some(witness.clone())),
+        };
+        record::Reference {
+            stable: unstable.is_empty(),
+            unstable: unstable
+                .into_iter()
+                .map(|path| Unstable {
+                    rule: noise::rule(&path).map(str::to_owned),
+                    path,
+                })
+                .collect(),
+            failure,
+        }
+    }
+}
+
+fn differs(outcome: Outcome, witness: Witness) -> Verdict {
+    Verdict::Differs(Consequence { outcome, witness })
+}
+
+/// The differences that are not about content alone.
+fn without_content(found: &[Difference]) -> Vec<&Difference> {
+    found.iter().filter(|d| d.how != [How::Content]).collect()
+}
+
+/// The paths with other content.
+fn contents(found: &[Difference]) -> BTreeSet<String> {
+    let differ = found.iter().filter(|d| d.how.contains(&How::Content));
+    differ.map(|d| d.place.clone()).collect()
+}
+
+/// The differences that count.
+fn decisive(found: Vec<Difference>, unstable: &BTreeSet<String>) -> Vec<Difference> {
+    found
+        .into_iter()
+        .filter_map(|mut difference| {
+            let place = &difference.place;
+            if unstable.contains(place) || noise::rule(place).is_some() {
+                difference.how.retain(|how| *how != How::Content);
+            }
+            (!difference.how.is_empty()).then_some(difference)
+        })
+        .collect()
+}
+
+fn places(found: &[Difference]) -> Witness {
+    let place = |difference: &Difference| Place {
+        path: difference.place.clone(),
+        how: difference.how.iter().map(How::to_string).collect(),
+    };
+    Witness {
+        differs: found.iter().take(PLACES).map(place).collect(),
+        more: found.len().saturating_sub(PLACES),
+        ..Witness::default()
+    }
+}
+
+/// The executor's last line, and the last one before it of a program that it ran.
+fn last_lines(log: &str) -> Witness {
+    let mut lines = log.lines().rev().filter(|line| !line.trim().is_empty());
+    let error = lines.next().map(shown).unwrap_or_default();
+    let is_executors = |line: &str| line.starts_with("time=\"");
+    let output = lines.next().filter(|line| !is_executors(line));
+    Witness {
+        error,
+        output: output.map(shown).unwrap_or_default(),
+        ..Witness::default()
+    }
+}
+
+/// A line made printable, and cut where it is too long.
+fn shown(line: &str) -> String {
+    let mut text: String = line
+        .trim()
+        .chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = (!c.is_control()).then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect();
+    if text.len() > LINE {
+        let end = (0..=LINE).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(place: &str, how: &[How]) -> Difference {
+        Difference {
+            place: place.into(),
+            how: how.into(),
+        }
+    }
+
+    #[test]
+    fn noise_is_about_content_alone() {
+        let mode = How::Other("mode 0644 → 0600".into());
+        let found = vec![
+            difference("/a", &[How::Content]),
+            difference("/unstable", &[How::Content]),
+            difference("/var/log/x", &[mode.clone(), How::Content]),
+            difference("/var/log/y", &[How::Content]),
+            difference("/var/log/z", &[How::Missing]),
+        ];
+        let unstable = BTreeSet::from(["/unstable".to_owned()]);
+        assert_eq!(
+            decisive(found, &unstable),
+            [
+                difference("/a", &[How::Content]),
+                difference("/var/log/x", &[mode]),
+                difference("/var/log/z", &[How::Missing]),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_lines_of_a_log_are_the_witness() {
+        let log = "time=\"…\" level=info msg=\"Running: [x]\"\nout\nchown: /a: \u{1b}no\n\
+                   error building image: exit status 1\n\n";
+        let witness = last_lines(log);
+        assert_eq!(witness.error, "error building image: exit status 1");
+        assert_eq!(witness.output, "chown: /a: \\u{1b}no");
+        let own = last_lines("time=\"…\" level=info msg=\"Taking snapshot\"\nerror\n");
+        assert_eq!((own.error.as_str(), own.output.as_str()), ("error", ""));
+        assert_eq!(shown(&"ä".repeat(1000)).chars().count(), LINE / 2 + 1);
+    }
+
+    #[test]
+    fn few_places_are_written_down() {
+        let all: Vec<_> = (0..8)
+            .map(|n| difference(&format!("/{n}"), &[How::Added]))
+            .collect();
+        let witness = places(&all);
+        assert_eq!((witness.differs.len(), witness.more), (PLACES, 3));
+        assert_eq!(witness.differs[0].how, ["added"]);
+    }
+}
