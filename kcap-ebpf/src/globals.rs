@@ -28,11 +28,13 @@ pub static SETTINGS: Settings = Settings {
     outcomes: 0,
     argv: 0,
     verify: 0,
-    host_total: 0,
-    inlined: 0,
+    open: 0,
+    host_mnt: 0,
     slice_shift: 20,
     matches: 0,
     hierarchy: 0,
+    flusher: 0,
+    reserved: 0,
     paths: [[0; MATCH_LEN]; MATCHES],
 };
 

@@ -16,6 +16,7 @@
 )]
 
 mod evidence;
+mod flush;
 mod globals;
 mod hooks;
 mod mem;

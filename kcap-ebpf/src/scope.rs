@@ -10,6 +10,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray},
 };
 
+use kcap_common::abi::record::{GIVERS, generation as generation_number};
+
 use crate::{
     globals::{field, setting},
     mem::{Mem, Probed, Ptr},
@@ -19,16 +21,13 @@ use crate::{
 #[map]
 static SCOPE: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Cgroups that define the scope: id to session number.
+/// Cgroups that define a session, by id.
 #[map]
-static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(1024, 0);
+static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(4096, 0);
 
 /// Generations handed out, per CPU and program.
 #[map]
 static GENERATIONS: PerCpuArray<u32> = PerCpuArray::with_max_entries(GIVERS, 0);
-
-/// Programs that hand out generations.
-const GIVERS: u32 = 3;
 
 /// The program's tallies are cut into time slices.
 pub const SLICED: u32 = 1 << 31;
@@ -82,12 +81,12 @@ pub fn generation(giver: u32) -> u32 {
     };
     // SAFETY: no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    ((n * GIVERS + giver) * setting!(cpus) + cpu) & !SLICED
+    generation_number(n, giver, setting!(cpus), cpu)
 }
 
-/// The session that a cgroup, or one above it, defines.
+/// The session that a cgroup, or one above it, defines: the id of that one.
 #[inline(always)]
-pub fn session(cgroup: Ptr) -> Option<u32> {
+pub fn session(cgroup: Ptr) -> Option<u64> {
     let mut at = cgroup;
     let mut i = 0;
     while i < DEPTH {
@@ -96,17 +95,36 @@ pub fn session(cgroup: Ptr) -> Option<u32> {
         }
         let id = id(at);
         // SAFETY: the value is read at once.
-        if let Some(session) = unsafe { CGROUPS.get(id) } {
-            return Some(*session);
+        if unsafe { CGROUPS.get(id) }.is_some() {
+            return Some(id);
         }
-        let parent = Probed::ptr(at, field!(cgroup_self) + field!(css_parent));
-        if parent.is_null() {
-            return None;
-        }
-        at = Probed::ptr(parent, field!(css_cgroup));
+        at = parent(at);
         i += 1;
     }
     None
+}
+
+/// The cgroup above one; null for the root.
+#[inline(always)]
+pub fn parent(cgroup: Ptr) -> Ptr {
+    let parent = Probed::ptr(cgroup, field!(cgroup_self) + field!(css_parent));
+    if parent.is_null() {
+        return parent;
+    }
+    Probed::ptr(parent, field!(css_cgroup))
+}
+
+/// Makes a cgroup define a session; false where there is no room.
+#[inline(always)]
+pub fn define(id: u64) -> bool {
+    CGROUPS.insert(id, 1, 0).is_ok()
+}
+
+/// Inode number of a task's mount namespace.
+#[inline(always)]
+pub fn mount_namespace(task: Ptr) -> u32 {
+    let mnt = Probed::ptr(Probed::ptr(task, field!(task_nsproxy)), field!(nsproxy_mnt));
+    Probed::u32(mnt, field!(mnt_inum))
 }
 
 /// A cgroup's id: the inode number of its folder.

@@ -111,7 +111,7 @@ fn make_room(bucket: &mut Bucket, key: &[u64; 3], n: u64, lost: u32) {
 
 /// Sends an entry to userspace.
 #[inline(always)]
-fn hand_over(entry: &Entry) -> bool {
+pub fn hand_over(entry: &Entry) -> bool {
     let Some(mut record) = RING.reserve::<Tally>(0) else {
         return false;
     };

@@ -2,11 +2,13 @@
 //!
 //! The stages, each of which knows only the one before it: `launch` turns options into a running
 //! build, `record` a build into a [`capture::Capture`], `interpret` a capture into a
-//! [`report::Report`], `render` a report into bytes. From the capture on, everything is pure
+//! [`report::Report`], [`combine`] several reports into a
+//! matrix, `render` either into bytes. From the capture on, everything is pure
 //! functions over owned data.
 
 pub mod capture;
 pub mod cli;
+pub mod combine;
 pub mod host;
 pub mod interpret;
 #[cfg(feature = "trace")]

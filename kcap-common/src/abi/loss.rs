@@ -16,13 +16,14 @@ pub const SCOPE: u32 = 4;
 /// Checks, kept and counted, whose outcome slot was taken or full: their outcome is unknown.
 /// Not a loss; told so that its cause is known.
 pub const SLOTS: u32 = 5;
-/// Checks seen on this host, in scope or not, while tracing (only when asked for).
-pub const HOST: u32 = 6;
 /// Checks whose recomputed result differs from the kernel's (only when asked for).
-pub const DISAGREE: u32 = 7;
+pub const DISAGREE: u32 = 6;
 /// Checks whose result was recomputed and compared (only when asked for).
-pub const COMPARED: u32 = 8;
+pub const COMPARED: u32 = 7;
 /// Needs decided without a check that could not be recorded.
-pub const UNASKED: u32 = 9;
+pub const UNASKED: u32 = 8;
+/// Entries that stayed in their table although userspace asked for them: the ring buffer was full.
+/// Not a loss; it has to ask again.
+pub const LEFT: u32 = 9;
 /// How many counters there are.
 pub const COUNT: u32 = 10;

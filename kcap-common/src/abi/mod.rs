@@ -16,4 +16,4 @@ pub use settings::Settings;
 
 /// Raised whenever a shape in this module changes; the capture carries it, so that a capture made
 /// by an older object is known as such.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

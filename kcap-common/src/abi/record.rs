@@ -20,6 +20,8 @@ pub mod kind {
     pub const ENTER: u32 = 7;
     /// An [`super::Unasked`].
     pub const UNASKED: u32 = 8;
+    /// A [`super::Phase`].
+    pub const PHASE: u32 = 9;
 }
 
 /// Deepest call path sampled.
@@ -28,6 +30,8 @@ pub const STACK_DEPTH: usize = 24;
 pub const PATH_LEN: usize = 256;
 /// Most bytes of an argument vector carried; longer ones are cut and marked.
 pub const ARGV_LEN: usize = 4096;
+/// Most bytes of a log line carried with a [`Phase`]; longer ones are cut and marked.
+pub const LINE_LEN: usize = 512;
 /// Bytes of a user buffer or path carried with an [`Unasked`].
 pub const DETAIL_LEN: usize = 256;
 
@@ -89,7 +93,35 @@ pub struct Fork {
     pub flags: u64,
 }
 
-/// A process entered the scope from outside: it was moved, or made, into the cgroup.
+/// Values of [`Enter::how`].
+pub mod how {
+    /// Moved, or made, into a cgroup that defines a session.
+    pub const CGROUP: u32 = 0;
+    /// It is about to execute the executor, and opened the session.
+    pub const OPENED: u32 = 1;
+    /// It was there before the session, in the same cgroup: an ancestor of what opened it.
+    pub const ANCESTOR: u32 = 2;
+}
+
+/// Who hands out generations: four programs of the kernel side, and userspace for processes that were
+/// there before the trace. Each has numbers of its own, see [`generation`].
+pub const GIVERS: u32 = 5;
+/// Userspace among [`GIVERS`].
+pub const LATE: u32 = 4;
+
+/// The `n`th generation, from 1, that a giver hands out on a CPU.
+pub const fn generation(n: u32, giver: u32, cpus: u32, cpu: u32) -> u32 {
+    ((n.wrapping_mul(GIVERS).wrapping_add(giver))
+        .wrapping_mul(cpus)
+        .wrapping_add(cpu))
+        & 0x7fff_ffff
+}
+
+/// Bit of [`Enter::session`] for a session that is no cgroup's: only the processes that descend
+/// from the one that opened it. The other bits are the generation of that one.
+pub const TREE: u64 = 1 << 63;
+
+/// A process entered the scope from outside.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Enter {
@@ -99,8 +131,10 @@ pub struct Enter {
     pub program: u32,
     /// Its process id.
     pub tgid: u32,
-    /// The session of the cgroup, as userspace numbered it.
-    pub session: u32,
+    /// One of [`how`].
+    pub how: u32,
+    /// The session: the id of the cgroup that defines it, or [`TREE`].
+    pub session: u64,
     /// `CLOCK_MONOTONIC` nanoseconds.
     pub time: u64,
     /// Its name.
@@ -155,6 +189,29 @@ pub struct Exec {
     pub path: [u8; PATH_LEN],
     /// The interpreter where it differs, NUL-terminated unless cut.
     pub interp: [u8; 64],
+}
+
+/// The executor wrote to its standard output or error: what it does from here on is counted under
+/// a generation of its own, so that it can be told from what came before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Phase {
+    /// [`kind::PHASE`].
+    pub kind: u32,
+    /// The new generation.
+    pub program: u32,
+    /// The generation that ended by this.
+    pub previous: u32,
+    /// Process id.
+    pub tgid: u32,
+    /// `CLOCK_MONOTONIC` nanoseconds, at the end of the write.
+    pub time: u64,
+    /// Bytes used in `text`.
+    pub len: u32,
+    /// Bytes written; more than `len` where the text was cut.
+    pub full: u32,
+    /// What was written.
+    pub text: [u8; LINE_LEN],
 }
 
 /// The argument vector of the [`Exec`] with the same generation.
@@ -223,7 +280,8 @@ const _: () = {
     assert!(size_of::<Tally>() == 40);
     assert!(size_of::<Evidence>() == 8 + 24 + 8 + 48 + 8 + 16 + 8 * STACK_DEPTH);
     assert!(size_of::<Fork>() == 32);
-    assert!(size_of::<Enter>() == 40);
+    assert!(size_of::<Enter>() == 48);
+    assert!(size_of::<Phase>() == 32 + LINE_LEN);
     assert!(size_of::<Exec>() == 16 + 24 + 40 + 24 + PATH_LEN + 64);
     assert!(size_of::<Argv>() == 16 + ARGV_LEN);
     assert!(size_of::<Exit>() == 32);
@@ -251,6 +309,9 @@ pub struct Bucket {
     /// Its entries.
     pub entries: [Entry; WAYS],
 }
+
+/// Buckets that one request hands over, see `flush` on the kernel side.
+pub const FLUSHED: u32 = 16;
 
 /// Distinct keys of one system call whose outcome can be open at the same time.
 pub const OPEN: usize = 6;

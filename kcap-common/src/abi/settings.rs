@@ -33,18 +33,23 @@ pub struct Settings {
     pub argv: u32,
     /// 1: recompute each result and count disagreements.
     pub verify: u32,
-    /// 1: count every check on the host, in scope or not.
-    pub host_total: u32,
-    /// Inlined checks to account at their callers: bit n for site n.
-    pub inlined: u32,
+    /// 1: processes that fork or execute in a session's cgroup enter it. 2: and a program executed
+    /// under one of `paths` opens a session.
+    pub open: u32,
+    /// Inode number of the host's mount namespace: what runs in it is in no container.
+    pub host_mnt: u32,
     /// 2^n: cut all programs into time slices of 2^n ns, 20 by default. Matched programs only.
     pub slice_shift: u32,
     /// Executor paths in use.
     pub matches: u32,
     /// Hierarchy number of the cgroups that define the scope: 0 for the unified one.
     pub hierarchy: u32,
+    /// Process id whose requests to hand over counts are heeded; 0: nobody's.
+    pub flusher: u32,
+    /// Always zero.
+    pub reserved: u32,
     /// Executor paths, NUL-terminated: a program executed under one is the executor.
     pub paths: [[u8; MATCH_LEN]; MATCHES],
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 + 14 * 4 + MATCH_LEN * MATCHES);
+const _: () = assert!(size_of::<Settings>() == 16 + 16 * 4 + MATCH_LEN * MATCHES);

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use kcap_common::abi::{
     loss,
-    record::{Enter, kind},
+    record::{Enter, TREE, how, kind},
 };
 
 use crate::{
@@ -32,22 +32,24 @@ pub fn kcap_attach(ctx: BtfTracePointContext) -> i32 {
         && let Some(session) = scope::session(cgroup)
     {
         debug!(&ctx, "process {} enters session {}", tgid, session);
-        enter(task, tgid, session, GIVER);
+        enter(task, tgid, session, how::CGROUP, GIVER);
     }
     0
 }
 
-/// Takes a process into scope.
+/// Takes a process into the scope of a session; gives its generation, 0 where it cannot be followed.
+/// The record is reserved before anything can be counted under the generation, so that userspace
+/// knows whose it is.
 #[inline(always)]
-pub fn enter(task: Ptr, tgid: u32, session: u32, giver: u32) {
+pub fn enter(task: Ptr, tgid: u32, session: u64, how: u32, giver: u32) -> u32 {
     let generation = scope::generation(giver);
-    if !scope::set(tgid, generation) {
-        globals::count(loss::SCOPE, 1);
-        return;
-    }
     let Some(mut entry) = tally::RING.reserve::<Enter>(0) else {
         globals::count(loss::EXECS, 1);
-        return;
+        return if scope::set(tgid, generation) {
+            generation
+        } else {
+            0
+        };
     };
     let e = entry.as_mut_ptr();
     // SAFETY: the reserved record, written whole; the helper checks its source.
@@ -55,7 +57,12 @@ pub fn enter(task: Ptr, tgid: u32, session: u32, giver: u32) {
         (*e).kind = kind::ENTER;
         (*e).program = generation;
         (*e).tgid = tgid;
-        (*e).session = session;
+        (*e).how = how;
+        (*e).session = if session == TREE {
+            TREE | generation as u64
+        } else {
+            session
+        };
         (*e).time = bpf_ktime_get_ns();
         bpf_probe_read_kernel(
             (&raw mut (*e).comm).cast(),
@@ -63,5 +70,12 @@ pub fn enter(task: Ptr, tgid: u32, session: u32, giver: u32) {
             task.wrapping_byte_add(field!(task_comm)).cast(),
         );
     }
-    entry.submit(0);
+    let followed = scope::set(tgid, generation);
+    entry.submit(tally::wakeup());
+    if followed {
+        generation
+    } else {
+        globals::count(loss::SCOPE, 1);
+        0
+    }
 }

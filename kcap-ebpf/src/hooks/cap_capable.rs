@@ -10,6 +10,7 @@ use kcap_common::abi::key::site;
 
 use super::check::{self, Check, Subject, Table};
 use crate::{
+    flush,
     globals::setting,
     mem::{Mem, Probed, Ptr, Typed},
     tally::TALLIES,
@@ -32,8 +33,10 @@ fn errno(ret: i32) -> u8 {
 
 #[inline(always)]
 fn seen<M: Mem>(ctx: *mut core::ffi::c_void, check: impl FnOnce() -> Check) {
-    check::host_total();
-    if let Some(subject) = Subject::current() {
+    let (subject, tgid) = Subject::of_current();
+    if subject.entry == 0 {
+        flush::asked(subject.task, tgid, &TALLIES);
+    } else {
         let check = check();
         check::verify::<M>(&check);
         check::record::<M>(ctx, subject, &check, &table());

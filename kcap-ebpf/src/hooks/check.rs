@@ -37,10 +37,18 @@ pub struct Subject {
 impl Subject {
     #[inline(always)]
     pub fn current() -> Option<Self> {
+        let (subject, _) = Self::of_current();
+        (subject.entry != 0).then_some(subject)
+    }
+
+    /// The current task, in scope or not, and its process id.
+    #[inline(always)]
+    pub fn of_current() -> (Self, u32) {
         // SAFETY: no arguments; never null.
         let task = unsafe { bpf_get_current_task_btf() } as Ptr;
-        let entry = scope::of(Typed::u32(task, field!(task_tgid)));
-        (entry != 0).then_some(Self { task, entry })
+        let tgid = Typed::u32(task, field!(task_tgid));
+        let entry = scope::of(tgid);
+        (Self { task, entry }, tgid)
     }
 }
 
@@ -269,14 +277,6 @@ fn differ<M: Mem>(cred: Ptr, own: Ptr) -> bool {
     M::ptr(cred, field!(cred_user_ns)) != Typed::ptr(own, field!(cred_user_ns))
         || M::u32(cred, field!(cred_euid)) != Typed::u32(own, field!(cred_euid))
         || M::u64(cred, field!(cred_effective)) != Typed::u64(own, field!(cred_effective))
-}
-
-/// Counts what is counted for the whole host, and compares results where asked to.
-#[inline(always)]
-pub fn host_total() {
-    if setting!(host_total) != 0 {
-        globals::count(loss::HOST, 1);
-    }
 }
 
 /// Compares the kernel's result with the recomputed one, where asked to.

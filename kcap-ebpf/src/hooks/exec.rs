@@ -5,16 +5,18 @@ use aya_ebpf::{
     helpers::generated::{
         bpf_ktime_get_ns, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_strncmp,
     },
-    macros::btf_tracepoint,
+    macros::{btf_tracepoint, map},
+    maps::PerCpuArray,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
 use kcap_common::abi::{
     loss,
-    record::{ARGV_LEN, Argv, Exec, PATH_LEN, exec_flag, kind},
+    record::{ARGV_LEN, Argv, Exec, PATH_LEN, TREE, exec_flag, how, kind},
     settings::{MATCH_LEN, MATCHES},
 };
 
+use super::attach;
 use crate::{
     globals::{self, SETTINGS, field, setting},
     mem::{Mem, Probed, Ptr, Typed},
@@ -31,9 +33,15 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
     let task: Ptr = ctx.arg(0);
     let bprm: Ptr = ctx.arg(2);
     let tgid = Typed::u32(task, field!(task_tgid));
-    let before = scope::of(tgid);
+    let mut before = scope::of(tgid);
     if before == 0 {
-        return 0;
+        if setting!(open) == 0 {
+            return 0;
+        }
+        before = open(task, bprm, tgid);
+        if before == 0 {
+            return 0;
+        }
     }
     let program = scope::generation(GIVER);
     debug!(&ctx, "process {} becomes program {}", tgid, program);
@@ -67,8 +75,7 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         (*e).dev = Probed::u32(Probed::ptr(inode, field!(inode_sb)), field!(sb_dev));
         (*e).euid = Probed::u32(cred, field!(cred_euid));
         (*e).user_ns = Probed::u32(ns, field!(ns_inum));
-        let mnt = Probed::ptr(Probed::ptr(task, field!(task_nsproxy)), field!(nsproxy_mnt));
-        (*e).mnt_ns = Probed::u32(mnt, field!(mnt_inum));
+        (*e).mnt_ns = scope::mount_namespace(task);
         (*e).ns_level = Probed::u32(ns, field!(ns_level));
         (*e).interp[0] = 0;
         let filename = Probed::ptr(bprm, field!(bprm_filename));
@@ -103,6 +110,60 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         argv(task, program);
     }
     0
+}
+
+/// Most ancestors that are looked at when a session opens.
+const ANCESTORS: u32 = 8;
+
+/// Where a path is read to before it is known whether anybody wants it.
+#[map]
+static PATH: PerCpuArray<[u8; PATH_LEN]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Takes a process out of scope that executes a program into the session of its cgroup; where the
+/// program is the executor, opens one. Gives its scope entry, 0 where it stays out.
+///
+/// The cgroup of a container is its own, so that all that runs there belongs to the session. One that
+/// runs in the host's mount namespace, or in the root cgroup, shares it with others: there only the
+/// executor's own descendants do.
+#[inline(never)]
+fn open(task: Ptr, bprm: Ptr, tgid: u32) -> u32 {
+    let cgroup = scope::cgroup(task);
+    if let Some(session) = scope::session(cgroup) {
+        return attach::enter(task, tgid, session, how::CGROUP, GIVER);
+    }
+    if setting!(open) < 2 {
+        return 0;
+    }
+    let Some(path) = PATH.get_ptr_mut(0) else {
+        return 0;
+    };
+    let filename = Probed::ptr(bprm, field!(bprm_filename));
+    // SAFETY: a map value of this CPU, which this program alone uses; the helper checks its source.
+    unsafe { bpf_probe_read_kernel_str(path.cast(), PATH_LEN as u32, filename.cast()) };
+    if !is_executor(path.cast()) {
+        return 0;
+    }
+    let id = scope::id(cgroup);
+    let shared = scope::parent(cgroup).is_null()
+        || scope::mount_namespace(task) == setting!(host_mnt)
+        || !scope::define(id);
+    let session = if shared { TREE } else { id };
+    if !shared {
+        let mut at = task;
+        let mut i = 0;
+        while i < ANCESTORS {
+            at = Probed::ptr(at, field!(task_real_parent));
+            if scope::cgroup(at) != cgroup {
+                break;
+            }
+            let above = Probed::u32(at, field!(task_tgid));
+            if scope::of(above) == 0 {
+                attach::enter(at, above, session, how::ANCESTOR, GIVER);
+            }
+            i += 1;
+        }
+    }
+    attach::enter(task, tgid, session, how::OPENED, GIVER)
 }
 
 /// Whether a path, in memory of `PATH_LEN` bytes, is one of the executor's.

@@ -26,7 +26,6 @@ const SECURE_ALL_LOCKS: u64 = SECURE_ALL_BITS << 1;
 
 #[inline(always)]
 fn seen(ctx: *mut c_void, subject: Subject, cap: u8, site: u8, initial: bool) {
-    check::host_total();
     let cred = Typed::ptr(subject.task, field!(task_cred));
     let own = Typed::ptr(cred, field!(cred_user_ns));
     // Asked of the initial namespace, or of the credentials' own. Without an address for the

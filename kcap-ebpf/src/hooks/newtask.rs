@@ -8,12 +8,12 @@ use aya_ebpf::{
 };
 use kcap_common::abi::{
     loss,
-    record::{Fork, kind},
+    record::{Fork, how, kind},
 };
 
 use super::attach;
 use crate::{
-    globals::{self, field},
+    globals::{self, field, setting},
     mem::{Mem, Ptr, Typed},
     scope::{self, CLONE_INTO_CGROUP, CLONE_THREAD},
     tally,
@@ -35,10 +35,11 @@ pub fn kcap_newtask(ctx: BtfTracePointContext) -> i32 {
     let tgid = Typed::u32(task, field!(task_tgid));
     let above = scope::of(Typed::u32(parent, field!(task_tgid)));
     if above == 0 {
-        if flags & CLONE_INTO_CGROUP != 0
+        // Where sessions open by themselves, their cgroups can hold processes that were there before.
+        if (flags & CLONE_INTO_CGROUP != 0 || setting!(open) != 0)
             && let Some(session) = scope::session(scope::cgroup(task))
         {
-            attach::enter(task, tgid, session, GIVER);
+            attach::enter(task, tgid, session, how::CGROUP, GIVER);
         } else if scope::of(tgid) != 0 {
             // The id had a holder in scope.
             scope::set(tgid, 0);
@@ -46,7 +47,8 @@ pub fn kcap_newtask(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let generation = scope::generation(GIVER);
-    // A child of the executor is the executor until it executes something else.
+    // A child of the executor is the executor until it executes something else. It does not run yet,
+    // so that nothing is counted under its generation before the record is there.
     if !scope::set(tgid, generation | (above & scope::SLICED)) {
         globals::count(loss::SCOPE, 1);
         return 0;

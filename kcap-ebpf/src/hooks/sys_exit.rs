@@ -20,7 +20,7 @@ use kcap_common::{
     abi::{
         key::{Key, NO_CAP, abi, flag, site, unasked},
         loss,
-        record::{DETAIL_LEN, OPEN, Slot, Unasked, kind},
+        record::{DETAIL_LEN, LINE_LEN, OPEN, Phase, Slot, Unasked, kind},
     },
     decide::{
         outcome,
@@ -30,6 +30,7 @@ use kcap_common::{
 
 use super::check;
 use crate::{
+    flush,
     globals::{self, field, setting},
     mem::{Mem, Probed, Ptr, Typed},
     scope, slots, syscall,
@@ -75,7 +76,70 @@ pub fn kcap_sys_exit(ctx: BtfTracePointContext) -> i32 {
     if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 {
         tell(regs, ret, checked);
     }
+    if nr == WRITE && ret > 0 && matches!(Typed::u64(regs, field!(regs_a0)), 1 | 2) {
+        written(regs, ret);
+    }
+    if nr == flush::SETHOSTNAME && setting!(flusher) != 0 {
+        hand_over(regs);
+    }
     0
+}
+
+/// Hands over a part of this program's table, where it is kcap that asks.
+#[inline(never)]
+fn hand_over(regs: Ptr) -> u64 {
+    // SAFETY: no arguments; never null.
+    let task = unsafe { bpf_get_current_task() } as Ptr;
+    if Probed::u32(task, field!(task_tgid)) != setting!(flusher) {
+        return 0;
+    }
+    flush::part(&OUTCOMES, Typed::u64(regs, field!(regs_a0)) as u32)
+}
+
+/// `write`, on x86-64.
+const WRITE: u64 = 1;
+/// Giver of generations, see [`scope::generation`].
+const GIVER: u32 = 3;
+
+/// The executor wrote to its log: what it does from here on gets a generation of its own. Its log
+/// says what it does next, so that this cuts its work into steps, exactly.
+#[inline(never)]
+fn written(regs: Ptr, ret: i64) -> u64 {
+    // SAFETY: no arguments; never null.
+    let task = unsafe { bpf_get_current_task() } as Ptr;
+    let tgid = Probed::u32(task, field!(task_tgid));
+    let before = scope::of(tgid);
+    // Of the 32-bit calls, number 1 is exit.
+    if before & scope::SLICED == 0 || Probed::u32(task, field!(task_status)) & 2 != 0 {
+        return 0;
+    }
+    let Some(mut entry) = tally::RING.reserve::<Phase>(0) else {
+        globals::count(loss::EXECS, 1);
+        return 0;
+    };
+    let p = entry.as_mut_ptr();
+    let program = scope::generation(GIVER);
+    let len = if ret as u64 > LINE_LEN as u64 {
+        LINE_LEN as u64
+    } else {
+        ret as u64
+    };
+    // SAFETY: the reserved record; the helper zeroes the destination where it fails, and what is
+    // beyond `len` is not read.
+    unsafe {
+        (*p).kind = kind::PHASE;
+        (*p).program = program;
+        (*p).previous = scope::program(before);
+        (*p).tgid = tgid;
+        (*p).time = bpf_ktime_get_ns();
+        (*p).full = ret as u32;
+        let from = Typed::u64(regs, field!(regs_a1));
+        let r = bpf_probe_read_user((&raw mut (*p).text).cast(), len as u32, from as *const _);
+        (*p).len = if r == 0 { len as u32 } else { 0 };
+    }
+    scope::set(tgid, program | scope::SLICED);
+    entry.submit(tally::wakeup());
+    1
 }
 
 /// Where this program notes what it found.

@@ -1,46 +1,46 @@
 //! `kcap run -- COMMAND`: trace a command to a report.
 
-mod output;
-
 use std::{
     ffi::OsString,
-    fs::File,
     io::{self, Write},
-    path::{Path, PathBuf},
-    time::Duration,
+    path::PathBuf,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use self::output::Outputs;
-use super::{complain, exit, report::Color, say};
+use super::{
+    complain, dockerfile, exit,
+    options::Tracing,
+    output::{self, Outputs},
+    report::Color,
+    say,
+};
 use crate::{
     capture::Capture,
     interpret::interpret,
-    record::{self, Failure, Options, Signals, kernel::Choice},
+    record::{self, Failure, Options, Run, Running, Signals},
     render::{self, Format},
     report::Report,
 };
-
-/// Where Kaniko's images have the executor.
-const EXECUTOR: &str = "/kaniko/executor";
-/// Largest Dockerfile read, in bytes.
-const DOCKERFILE_LIMIT: u64 = 4 << 20;
 
 /// Arguments of `kcap run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kcap run --dockerfile Dockerfile -- runc run --bundle BUNDLE build
+  kcap run -- docker run -v .:/workspace EXECUTOR-IMAGE --no-push
   kcap run --report r.json --capture c.gz -- buildah bud --isolation chroot .
+  kcap run --container NAME
 
-Ctrl-C and SIGTERM end the command; what was seen until then is still written.
+Ctrl-C and SIGTERM end the command; what was seen until then is still written. They leave alone what
+--container, --pid or --cgroup attached to.
 
 Exit code: the command's own, 128 and the number of the signal that ended it; 125 where kcap failed,
 126 and 127 where the command could not be started, 3 where the command succeeded and the report is
 incomplete.")]
 pub struct Args {
-    /// The Dockerfile that the command builds, for the report
+    /// The Dockerfile that the command builds; else what the executor's command line names is read
+    /// inside its container
     #[arg(long, value_name = "FILE")]
     dockerfile: Option<PathBuf>,
     /// Write the JSON report; - is standard output
@@ -52,18 +52,6 @@ pub struct Args {
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// How checks are seen: auto, tp_btf, fexit or kprobe
-    #[arg(long, value_name = "HOOK", default_value = "auto")]
-    hook: Choice,
-    /// Path of the executor inside its container; several can be given
-    #[arg(long = "match", value_name = "PATH", default_value = EXECUTOR)]
-    matches: Vec<String>,
-    /// Record arguments of executed programs: they can hold secrets
-    #[arg(long)]
-    argv: bool,
-    /// Do not follow system calls to their end: cheaper for the host, and more is unsure
-    #[arg(long)]
-    no_outcome: bool,
     /// No report on standard output
     #[arg(short, long)]
     quiet: bool,
@@ -73,56 +61,39 @@ pub struct Args {
     /// When to use colours
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
-    /// Seconds that the command may take to end after a signal, before it is killed
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, hide_short_help = true)]
-    grace: Duration,
-    /// Bytes of the ring buffer, a power of two of at least 4096
-    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = ring_size)]
-    ring_size: u32,
-    /// Buckets of each CPU's tally table, a power of two of at least 2
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = buckets, hide_short_help = true)]
-    table_size: u32,
-    /// System calls whose outcome can be open at once, a power of two
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = power_of_two, hide_short_help = true)]
-    slots: u32,
-    /// Compute every result as well, and fail where it is not the kernel's
-    #[arg(long, hide_short_help = true)]
-    verify: bool,
+    #[command(flatten)]
+    running: Target,
+    #[command(flatten)]
+    tracing: Tracing,
     /// The command to trace, and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(
+        required_unless_present = "running",
+        trailing_var_arg = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<OsString>,
 }
 
-fn power_of_two(text: &str) -> Result<u32, String> {
-    let n: u32 = text.parse().map_err(|e| format!("{e}"))?;
-    if n.is_power_of_two() {
-        Ok(n)
-    } else {
-        Err("it is no power of two".into())
-    }
+/// What already runs, to attach to in place of starting a command.
+#[derive(Debug, clap::Args)]
+#[group(id = "running", multiple = false, conflicts_with = "command")]
+struct Target {
+    /// Attach to a container that already runs, by its id or name
+    #[arg(long, value_name = "ID|NAME")]
+    container: Option<String>,
+    /// Attach to the cgroup of a process
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Attach to a cgroup, by its folder or its path in /proc/PID/cgroup
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
 }
 
-fn buckets(text: &str) -> Result<u32, String> {
-    match power_of_two(text)? {
-        0..2 => Err("at least 2 are needed".into()),
-        n => Ok(n),
-    }
-}
-
-fn ring_size(text: &str) -> Result<u32, String> {
-    match power_of_two(text)? {
-        0..4096 => Err("at least a page is needed".into()),
-        n => Ok(n),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
-    // A year is enough, and no time in the event loop overflows.
-    if (0.0..=31_536_000.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err("it is no number of seconds".into())
+impl Target {
+    fn running(&self) -> Option<Running> {
+        (self.container.clone().map(Running::Container))
+            .or_else(|| self.pid.map(Running::Pid))
+            .or_else(|| self.cgroup.clone().map(Running::Cgroup))
     }
 }
 
@@ -143,9 +114,13 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
 
 fn trace(args: &Args, out: &mut dyn Write) -> Result<u8, Failure> {
     let outputs = Outputs::open(args.report.as_deref(), args.capture.as_deref())?;
-    let options = options(args)?;
+    let (what, options) = options(args)?;
     let signals = Signals::block().context("cannot listen for signals")?;
-    let capture = record::run(&options, &signals, &mut |line| say(&line))?;
+    let note = &mut |line: String| say(&line);
+    let capture = match args.running.running() {
+        Some(running) => record::attach(&running, what.dockerfile, &options, &signals, note),
+        None => record::run(&what, &options, &signals, note),
+    }?;
     let report = interpret(&capture);
     let mut written = outputs.write(&capture, &report, out);
     // The files are whole; from here on a signal ends kcap as it ends any program.
@@ -178,54 +153,24 @@ fn exit_code(capture: &Capture, report: &Report) -> u8 {
     match capture.subject.exit_status {
         Some(0) if !report.complete => exit::INCOMPLETE,
         Some(status) => (status & 0xff) as u8,
+        // What was attached to goes on: that it was not seen to end is no failure.
+        None if capture.subject.late && report.complete => 0,
+        None if capture.subject.late => exit::INCOMPLETE,
         None => exit::RUN_FAILED,
     }
 }
 
-fn options(args: &Args) -> Result<Options> {
+fn options(args: &Args) -> Result<(Run, Options)> {
     let dockerfile = match &args.dockerfile {
-        Some(path) => Some((path.clone(), read_dockerfile(path)?)),
+        Some(path) => Some((path.clone(), dockerfile::read(path)?)),
         None => None,
     };
-    Ok(Options {
+    let run = Run {
         command: args.command.clone(),
-        hook: args.hook,
-        matches: args.matches.clone(),
-        argv: args.argv,
-        outcomes: !args.no_outcome,
-        verify: args.verify,
-        ring_bytes: args.ring_size,
-        tally_buckets: args.table_size,
-        slots: args.slots,
         dockerfile,
         context: None,
-        grace: args.grace,
-        verbosity: args.verbose,
-    })
-}
-
-fn read_dockerfile(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let what = || {
-        format!(
-            "cannot read the Dockerfile {} (--dockerfile takes a readable file)",
-            path.display()
-        )
     };
-    let mut text = vec![];
-    File::open(path)
-        .with_context(what)?
-        .take(DOCKERFILE_LIMIT + 1)
-        .read_to_end(&mut text)
-        .with_context(what)?;
-    if text.len() as u64 > DOCKERFILE_LIMIT {
-        bail!(
-            "{} is larger than {} MiB: is it a Dockerfile?",
-            path.display(),
-            DOCKERFILE_LIMIT >> 20
-        );
-    }
-    Ok(text)
+    Ok((run, args.tracing.options(args.verbose)))
 }
 
 fn show(args: &Args, report: &Report, out: &mut dyn Write) -> Result<()> {

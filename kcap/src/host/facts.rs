@@ -161,6 +161,14 @@ impl Facts {
     pub const fn initial_user_ns_inode() -> u64 {
         INITIAL_USER_NS
     }
+
+    /// Inode number of the mount namespace that the host's own programs run in: that of its first
+    /// process, or where that one cannot be looked at, kcap's own; 0 where neither can be read.
+    pub fn host_mount_ns_inode() -> u32 {
+        fs::metadata("/proc/1/ns/mnt")
+            .or_else(|_| fs::metadata("/proc/self/ns/mnt"))
+            .map_or(0, |ns| ns.ino() as u32)
+    }
 }
 
 /// A setting by its dotted name, trimmed, with single blanks.

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::capture::{
-    Argv, Capture, Clock, Evidence, Exec, FileCaps, Frame, Host, Loss, Origin, Program, Sets,
-    Subject, Tally, Tool, Unasked,
+    Argv, Capture, Clock, Evidence, Exec, FileCaps, Frame, Host, LogLine, Loss, Origin, Program,
+    Sets, Subject, Tally, Tool, Unasked,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -81,6 +81,8 @@ fn program() -> impl Strategy<Value = Program> {
         Origin::Enter,
         Origin::Fork,
         Origin::Exec,
+        Origin::Phase,
+        Origin::Phase,
         Origin::Lost,
     ]);
     (
@@ -154,7 +156,7 @@ fn tally() -> impl Strategy<Value = Tally> {
     let unasked = prop_oneof![4 => Just(0u8), 1 => 1u8..9];
     (
         (
-            0u32..8,
+            0u32..24,
             0u32..3,
             cap,
             select(vec![0u8, 0, 1, 38]),
@@ -290,23 +292,142 @@ fn host() -> impl Strategy<Value = Host> {
         })
 }
 
+/// Instructions of a Dockerfile, some of which say what a log says.
+const INSTRUCTIONS: [&str; 12] = [
+    "FROM busybox",
+    "FROM busybox AS a",
+    "FROM a",
+    "ARG X=1",
+    "RUN true",
+    "run chown 1 /x",
+    "COPY --from=a /x /y",
+    "ONBUILD RUN true",
+    "MAINTAINER me",
+    "USER 1",
+    "RUN Taking snapshot of full filesystem...",
+    "ENV Building stage 'a' [idx: '0', base-idx: '-1']",
+];
+
+fn dockerfile() -> impl Strategy<Value = String> {
+    let known = vec(select(INSTRUCTIONS.to_vec()), 0..12)
+        .prop_map(|lines| format!("FROM busybox\n{}\n", lines.join("\n")));
+    prop_oneof![6 => known, 1 => any::<String>()]
+}
+
+fn log_line() -> impl Strategy<Value = (String, bool)> {
+    let phase = select(vec![
+        "Retrieving image manifest busybox",
+        "Building stage 'busybox' [idx: '0', base-idx: '-1']",
+        "Building stage 'busybox' [idx: '1', base-idx: '0']",
+        "Building stage 'x' [idx: '99', base-idx: '7']",
+        "Eliminating stage 'a' [idx: '0'], all consumers are served from cache",
+        "Unpacking rootfs as cmd RUN true requires it.",
+        "Skipping unpacking as no commands require it.",
+        "Using caching version of cmd: RUN true",
+        "Found cached layer, extracting to filesystem",
+        "Using files from context: [/x]",
+        "Initializing snapshotter ...",
+        "Taking snapshot of full filesystem...",
+        "Cmd: /bin/sh",
+        "Running: [/bin/sh -c true]",
+        "Saving file x for later use",
+        "Deleting filesystem...",
+        "Creating snapshot of build context",
+        "Pushing layer r/c:1 to cache now",
+        "Pushing image to r/c:1",
+        "Skipping push to container registry due to --no-push flag",
+        "*** *** ***",
+    ]);
+    let text = prop_oneof![
+        4 => phase,
+        4 => select(INSTRUCTIONS.to_vec()),
+    ];
+    let format = select(vec![
+        ("\u{1b}[36mINFO\u{1b}[0m[0001] ", " "),
+        ("\u{1b}[33mWARN\u{1b}[0m[0001] ", " "),
+        ("{\"level\":\"info\",\"msg\":\"", "\",\"time\":\"\"}"),
+        ("time=\"\" level=info msg=\"", "\""),
+    ]);
+    let written =
+        (format, text, 0usize..400, any::<bool>()).prop_map(|((start, end), text, length, cut)| {
+            let whole = format!("{start}{text}{end}");
+            if cut && length < whole.len() {
+                (whole[..length].to_owned(), true)
+            } else {
+                (whole, false)
+            }
+        });
+    prop_oneof![8 => written, 1 => any::<String>().prop_map(|text| (text, false))]
+}
+
+/// Lines that begin phases, or claim to.
+fn log() -> impl Strategy<Value = Vec<LogLine>> {
+    let line =
+        (log_line(), 0u32..24, any::<u32>()).prop_map(|((text, cut), program, time)| LogLine {
+            time_ns: u64::from(time),
+            program,
+            text,
+            cut,
+        });
+    vec(line, 0..24)
+}
+
+/// An executor whose phases follow each other as they do, and a child now and then.
+fn executor(programs: &mut Vec<Program>, log: &mut [LogLine]) {
+    let Some(root) = programs.first_mut() else {
+        return;
+    };
+    (root.origin, root.executor) = (Origin::Exec, true);
+    let mut at = 0;
+    for (line, nth) in log.iter_mut().zip(0..) {
+        for origin in [Origin::Phase, Origin::Fork, Origin::Exec] {
+            let id = programs.len() as u32;
+            programs.push(Program {
+                id,
+                origin,
+                parent: Some(if origin == Origin::Exec { id - 1 } else { at }),
+                executor: origin != Origin::Exec,
+                ..Program::default()
+            });
+            if origin == Origin::Phase {
+                (line.program, line.time_ns, at) = (id, nth, id);
+            }
+            if nth % 3 > 0 {
+                break;
+            }
+        }
+    }
+}
+
 /// A capture.
 pub fn capture() -> impl Strategy<Value = Capture> {
     let subject = (
         vec(text(), 0..4),
         option::of(text()),
-        option::of(any::<i32>()),
+        option::of(dockerfile()),
+        option::of(prop_oneof![Just(0), any::<i32>()]),
         any::<u64>(),
+        (option::of(text()), any::<bool>(), any::<bool>()),
     )
-        .prop_map(|(command, dockerfile, exit_status, duration_ms)| Subject {
-            command,
-            dockerfile,
-            exit_status,
-            duration_ms,
-            ..Subject::default()
-        });
+        .prop_map(
+            |(command, dockerfile, dockerfile_text, exit_status, duration_ms, rest)| {
+                let (executor, late, out_of_memory) = rest;
+                Subject {
+                    command,
+                    dockerfile,
+                    dockerfile_text,
+                    exit_status,
+                    duration_ms,
+                    engine: executor.clone(),
+                    executor,
+                    late,
+                    out_of_memory,
+                    ..Subject::default()
+                }
+            },
+        );
     (
-        vec(program(), 0..7),
+        (vec(program(), 0..7), log(), any::<bool>()),
         vec(tally(), 0..40),
         vec(evidence(), 0..10),
         vec(unasked(), 0..10),
@@ -319,11 +440,16 @@ pub fn capture() -> impl Strategy<Value = Capture> {
             any::<u32>(),
         ),
     )
-        .prop_map(|(mut programs, tallies, mut evidence, mut unasked, rest)| {
+        .prop_map(|(programs, tallies, mut evidence, mut unasked, rest)| {
+            let (mut programs, mut log, orderly) = programs;
             let (loss, host, subject, interrupted, base_ns, abi) = rest;
             for (id, program) in programs.iter_mut().enumerate() {
                 program.id = id as u32;
             }
+            if orderly {
+                executor(&mut programs, &mut log);
+            }
+            log.sort_by_key(|line| (line.time_ns, line.program));
             let count = tallies.len() as u32;
             if count == 0 {
                 evidence.clear();
@@ -348,7 +474,7 @@ pub fn capture() -> impl Strategy<Value = Capture> {
                 tallies,
                 evidence,
                 unasked,
-                log: Vec::new(),
+                log,
                 loss,
                 interrupted,
             }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use kcap_common::abi::key::flag;
 
 use super::scope::Scope;
+use super::steps::Steps;
 use super::syscall::{self, Outcome, Sysno};
 use crate::capture::{Capture, Evidence, Tally};
 use crate::report::{Cap, Setting};
@@ -134,6 +135,8 @@ pub struct Session<'a> {
     pub capture: &'a Capture,
     /// Which programs count.
     pub scope: Scope<'a>,
+    /// Which part of the build they work for.
+    pub steps: Steps,
     /// Outcomes of system calls were recorded.
     pub outcomes_seen: bool,
     overcommit: Overcommit,
@@ -179,15 +182,22 @@ impl<'a> Session<'a> {
             _ => Overcommit::Unknown,
         };
         let scope = Scope::of(capture);
+        let steps = Steps::of(capture, &scope);
         Self {
             capture,
             scope,
+            steps,
             outcomes_seen,
             overcommit,
             siblings,
             overall,
             samples,
         }
+    }
+
+    /// Index of the step that a program works for.
+    pub fn step(&self, program: u32) -> u32 {
+        self.steps.of_program(program, self.scope.inside(program))
     }
 
     /// The samples of a tally, by its index.

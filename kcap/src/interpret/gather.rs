@@ -11,11 +11,6 @@ use super::{decisions, rules, unasked};
 use crate::capture::Frame;
 use crate::report::{Because, Cap, CapabilityStep, Verdict};
 
-/// Index of the step that stands for the container's work.
-pub const INSIDE: u32 = 0;
-/// Index of the step that stands for work outside the container.
-pub const OUTSIDE: u32 = 1;
-
 /// What checks share that are shown as one piece of evidence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key<'a> {
@@ -120,7 +115,7 @@ pub fn gather<'a>(session: &Session<'a>) -> Gathered<'a> {
                 call: tally.syscall.map(|number| (tally.abi, number)),
                 outcome: part.outcome,
                 program: session.scope.path(tally.program),
-                step: if facts.inside { INSIDE } else { OUTSIDE },
+                step: session.step(tally.program),
                 any_of,
             };
             all.add(
@@ -145,7 +140,7 @@ pub fn gather<'a>(session: &Session<'a>) -> Gathered<'a> {
             call: need.call,
             outcome: Outcome::NoCall,
             program: session.scope.path(need.program),
-            step: INSIDE,
+            step: session.step(need.program),
             any_of: match need.verdict {
                 Verdict::Unneeded => BTreeSet::new(),
                 Verdict::Unsure | Verdict::Needed => need.any_of.clone(),

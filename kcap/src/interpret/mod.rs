@@ -3,10 +3,12 @@
 
 mod choose;
 mod decisions;
+pub mod dockerfile;
 mod facts;
 mod gather;
 mod rules;
 mod scope;
+mod steps;
 mod syscall;
 mod unasked;
 
@@ -15,15 +17,16 @@ pub(crate) mod arbitrary;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::capture::{Capture, Frame};
 use crate::report::{
-    Basis, Because, By, Cap, Capability, Coverage, Decision, Evidence, Executor, Host, Loss,
-    Report, SCHEMA, State, Step, Subject, Tool, Verdict,
+    Basis, Because, Cap, Capability, Decision, Evidence, Executor, Host, Loss, Report, SCHEMA,
+    Step, Subject, Tool, Verdict,
 };
+pub(crate) use choose::{power, smallest};
 use facts::Session;
-use gather::{Gathered, INSIDE, Key, OUTSIDE, Tallied};
+use gather::{Gathered, Key, Tallied};
 
 /// Most pieces of evidence a capability has; the rest is added up in one more.
 const EVIDENCE: usize = 20;
@@ -57,7 +60,7 @@ pub fn interpret(capture: &Capture) -> Report {
         complete,
         interrupted: capture.interrupted,
         loss: loss(capture),
-        coverage: Coverage::default(),
+        coverage: session.steps.coverage.clone(),
         basis: Basis::Observed,
         required: gathered.required.iter().copied().collect(),
         unsure,
@@ -108,12 +111,27 @@ fn subject(session: &Session<'_>) -> Subject {
         context: subject.context.clone(),
         executor: session.scope.executor.map(|p| Executor {
             path: bounded(&p.path, TEXT),
+            given: subject
+                .executor
+                .as_deref()
+                .map(|given| bounded(given, TEXT)),
         }),
         command,
         exit_status: subject.exit_status,
         started: subject.started.clone(),
         duration_ms: subject.duration_ms,
         capabilities: Cap::of_mask(session.scope.bounding().unwrap_or(0)).collect(),
+        engine: subject
+            .engine
+            .as_deref()
+            .map(|engine| bounded(engine, TEXT)),
+        late: subject.late,
+        out_of_memory: subject.out_of_memory,
+        last_step: session.steps.last,
+        log: match subject.exit_status {
+            Some(0) => Vec::new(),
+            _ => session.steps.tail.clone(),
+        },
     }
 }
 
@@ -144,57 +162,46 @@ fn decisions(gathered: &Gathered<'_>) -> Vec<Decision> {
     gathered.depends.iter().map(decision).collect()
 }
 
-/// Steps are not told apart yet: one stands for the container, one for the work around it.
+/// The steps with what was counted in them.
 fn steps(session: &Session<'_>, gathered: &Gathered<'_>) -> Vec<Step> {
-    let checks = |step: u32| {
-        let of = |tallied: &Tallied<'_>| tallied.steps.get(&step).map_or(0, |s| s.checks);
-        gathered
-            .caps
-            .values()
-            .fold(0u64, |sum, tallied| sum.saturating_add(of(tallied)))
-    };
-    let step = |index: u32, kind: &str, text: &str| Step {
-        index,
-        stage: None,
-        line: None,
-        kind: kind.to_owned(),
-        text: text.to_owned(),
-        state: State::Ran,
-        by: By::Unknown,
-        checks: checks(index),
-        required: (gathered.depends.values())
-            .filter(|depends| depends.steps.contains(&index))
-            .map(|depends| depends.chosen)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect(),
-    };
-    let mut steps = vec![match session.scope.executor {
-        Some(_) => step(
-            INSIDE,
-            "other",
-            "the whole build, not told apart by instruction",
-        ),
-        None => step(INSIDE, "job", "the traced command"),
-    }];
-    let outside = step(
-        OUTSIDE,
-        "other",
-        "the container's runtime, outside the container",
-    );
-    if outside.checks > 0 {
-        steps.push(outside);
+    let mut steps = session.steps.list.clone();
+    for tallied in gathered.caps.values() {
+        for counted in tallied.steps.values() {
+            if let Some(step) = steps.get_mut(counted.step as usize) {
+                step.checks = step.checks.saturating_add(counted.checks);
+            }
+        }
+    }
+    let mut required: BTreeMap<u32, BTreeSet<Cap>> = BTreeMap::new();
+    for depends in gathered.depends.values() {
+        for step in &depends.steps {
+            required.entry(*step).or_default().insert(depends.chosen);
+        }
+    }
+    for (index, caps) in required {
+        if let Some(step) = steps.get_mut(index as usize) {
+            step.required = caps.into_iter().collect();
+        }
     }
     steps
 }
 
 fn notes(session: &Session<'_>, mut notes: Vec<String>) -> Vec<String> {
     let capture = session.capture;
+    notes.extend(session.steps.notes.iter().cloned());
     if !session.outcomes_seen {
         notes.push("how system calls ended was not recorded: what decides is not seen".to_owned());
     }
     if capture.interrupted {
         notes.push("the trace ended before the build did: what came later was not seen".to_owned());
+    }
+    if capture.subject.late {
+        notes.push(
+            "the trace began when the build was running: what came before was not seen".to_owned(),
+        );
+    }
+    if capture.subject.out_of_memory {
+        notes.push("the container was killed for want of memory".to_owned());
     }
     if session.scope.root.is_none() {
         notes

@@ -99,9 +99,6 @@ const MEMORY: &[Sysno] = &[
     Sysno::shmget,
 ];
 
-/// What Docker gives a container, as a mask: the set under which a build's image is the one meant.
-const DOCKER_DEFAULT: u64 = 0xa804_25fb;
-
 /// `PR_SET_SECCOMP` of `prctl`.
 const PR_SET_SECCOMP: u32 = 22;
 
@@ -172,7 +169,10 @@ pub static RULES: &[Rule] = &[
         reason: "refused, no engine grants it by default, and the build succeeded without it",
         functions: &[],
         applies: |f| {
-            !f.granted && f.succeeded && f.bounding.is_some() && DOCKER_DEFAULT & f.cap.bit() == 0
+            !f.granted
+                && f.succeeded
+                && f.bounding.is_some()
+                && Cap::DOCKER_DEFAULT & f.cap.bit() == 0
         },
     },
     Rule {

@@ -9,6 +9,8 @@ use crate::capture::{Capture, Origin, Program};
 pub struct Scope<'a> {
     by_id: HashMap<u32, &'a Program>,
     outside: HashSet<u32>,
+    /// The phase that follows a generation in the same process.
+    next_phase: HashMap<u32, u32>,
     /// The first executor, where one was recognised.
     pub executor: Option<&'a Program>,
     /// The program whose sets and namespaces stand for the container: the executor, or else the
@@ -73,9 +75,16 @@ impl<'a> Scope<'a> {
         };
         let executor = first(&|p| p.executor);
         let root = executor.or_else(|| first(&|_| true));
+        let next_phase = capture
+            .programs
+            .iter()
+            .filter(|p| p.origin == Origin::Phase)
+            .filter_map(|p| Some((p.parent?, p.id)))
+            .collect();
         Self {
             by_id,
             outside,
+            next_phase,
             executor,
             root,
         }
@@ -89,6 +98,20 @@ impl<'a> Scope<'a> {
     /// The program, where it is known.
     pub fn program(&self, id: u32) -> Option<&'a Program> {
         self.by_id.get(&id).copied()
+    }
+
+    /// How the process ended in which a generation ran the same program to the end, phases of it
+    /// included: its wait status, where that was seen.
+    pub fn wait_status(&self, id: u32) -> Option<u32> {
+        let mut at = id;
+        // No longer than there are phases, whatever a damaged capture says.
+        for _ in 0..self.next_phase.len() {
+            match self.next_phase.get(&at) {
+                Some(next) => at = *next,
+                None => break,
+            }
+        }
+        self.program(at)?.wait_status
     }
 
     /// The program's path, or else its task name; empty where neither is known.
@@ -190,6 +213,29 @@ mod tests {
         assert_eq!(inside(programs), [1, 2, 3, 4, 5, 6]);
         let capture = Capture::default();
         assert!(Scope::of(&capture).inside(12));
+    }
+
+    #[test]
+    fn a_program_goes_on_through_its_phases() {
+        let mut programs = vec![
+            program(1, Origin::Exec, None, Some(10)),
+            program(2, Origin::Phase, Some(1), None),
+            program(3, Origin::Fork, Some(2), None),
+            program(4, Origin::Phase, Some(2), None),
+            program(5, Origin::Phase, Some(6), None),
+            program(6, Origin::Phase, Some(5), None),
+        ];
+        programs[3].wait_status = Some(256);
+        programs[2].wait_status = Some(0);
+        assert_eq!(inside(programs.clone()), [1, 2, 3, 4, 5, 6]);
+        let capture = Capture {
+            programs,
+            ..Capture::default()
+        };
+        let scope = Scope::of(&capture);
+        assert_eq!(scope.wait_status(1), Some(256));
+        assert_eq!(scope.wait_status(3), Some(0));
+        assert_eq!(scope.wait_status(5), None, "a cycle ends");
     }
 
     #[test]

@@ -225,8 +225,7 @@ fn maps_root(text: &str) -> bool {
 fn failed(session: &Session<'_>, program: u32) -> bool {
     session
         .scope
-        .program(program)
-        .and_then(|p| p.wait_status)
+        .wait_status(program)
         .is_some_and(|status| status != 0)
 }
 

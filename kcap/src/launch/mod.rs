@@ -1,6 +1,10 @@
 //! From options to a command that runs the executor in a container: by docker, by podman, or in a
 //! bundle of kcap's own.
 
+mod arguments;
+pub mod choose;
+pub mod client;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
@@ -26,6 +30,11 @@ pub struct Request {
     pub archive: Option<PathBuf>,
     /// Variables of the executor: name and value. The values are secrets.
     pub environment: Vec<(String, OsString)>,
+    /// The container's network, as the engine calls it (`--network`); without it, the engine's default.
+    pub network: Option<String>,
+    /// Flags for docker or podman that kcap has none for (`--memory=4g`, `--volume=…`), as given; they
+    /// come after those that kcap sets. An engine that has no flags refuses them.
+    pub engine_flags: Vec<OsString>,
 }
 
 /// What runs in the container.
@@ -51,7 +60,8 @@ pub enum Seccomp {
 /// removed.
 pub struct Launch {
     /// Runs the container in the foreground, and exits with its status. What it writes to standard
-    /// output and error is the executor's.
+    /// output and error is the executor's. A signal to it is passed on to the executor; it may then
+    /// end at once, with any status, while the container still runs.
     pub command: Vec<OsString>,
     /// The command as a report may show it: without values of variables and build arguments.
     pub shown: Vec<String>,
@@ -79,6 +89,12 @@ pub trait Container: Send {
 
     /// It was killed for want of memory. Asked once the command has ended.
     fn out_of_memory(&self) -> bool;
+
+    /// Why the engine did not start the executor; `None` where it did. Asked once the command has
+    /// ended.
+    fn not_started(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Makes containers. One for all builds of a run, shared between threads.

@@ -10,9 +10,13 @@ use kcap_common::abi::{
     record::{self, exec_flag},
 };
 
-use super::kernel::{Finish, Raw};
+use super::{
+    kernel::{Finish, Raw},
+    mask::Mask,
+};
 use crate::capture::{
-    Argv, Capture, Evidence, Exec, FileCaps, Frame, Loss, Origin, Program, Sets, Tally, Unasked,
+    Argv, Capture, Evidence, Exec, FileCaps, Frame, LogLine, Loss, Origin, Program, Sets, Tally,
+    Unasked,
 };
 
 /// Names addresses of kernel functions.
@@ -20,6 +24,9 @@ pub type Symbolize<'a> = dyn FnMut(&[u64]) -> HashMap<u64, (String, u64)> + 'a;
 
 /// Samples and needs kept in one capture at most; what is beyond counts as lost evidence.
 const MAX_SAMPLES: usize = 1 << 18;
+/// Log lines kept in one capture at most. What follows is counted under the last one's generation
+/// all the same, and its lines as lost evidence.
+const MAX_LINES: usize = 1 << 16;
 
 /// A capture under construction.
 #[derive(Default)]
@@ -29,10 +36,15 @@ pub struct Assembler {
     tallies: HashMap<Key, u64>,
     evidence: Vec<record::Evidence>,
     unasked: Vec<(record::Unasked, Option<FileCaps>)>,
+    log: Vec<LogLine>,
     arguments: HashMap<u32, Argv>,
     dropped: u64,
     unread: u64,
     unknown: u64,
+    checks: u64,
+    /// Checks of programs that nobody announced.
+    strays: u64,
+    strayed: u64,
 }
 
 impl Assembler {
@@ -70,6 +82,7 @@ impl Assembler {
             }
             Raw::Exit(e) => self.exit(&e),
             Raw::Unasked(u) => self.unasked(u, read_caps),
+            Raw::Phase(p) => self.phase(&p),
         }
     }
 
@@ -78,7 +91,46 @@ impl Assembler {
         self.unknown += n;
     }
 
+    /// Checks counted until now.
+    pub fn checks(&self) -> u64 {
+        self.checks
+    }
+
+    /// Takes in another session's share of the same trace.
+    pub fn absorb(&mut self, other: Self) {
+        self.programs.extend(other.programs);
+        for (key, n) in other.tallies {
+            *self.tallies.entry(key).or_default() += n;
+        }
+        self.evidence.extend(other.evidence);
+        self.unasked.extend(other.unasked);
+        self.log.extend(other.log);
+        self.arguments.extend(other.arguments);
+        self.checks += other.checks;
+        self.suffer_counts(other.dropped, other.unread, other.unknown);
+    }
+
+    /// Counts as lost what belongs to one session or another, and cannot be told whose it is.
+    pub fn suffer(&mut self, strays: &Self) {
+        self.strays += strays.checks;
+        self.strayed += strays.programs.len() as u64;
+        self.suffer_counts(
+            strays.dropped + strays.evidence.len() as u64 + strays.unasked.len() as u64,
+            strays.unread,
+            strays.unknown,
+        );
+    }
+
+    fn suffer_counts(&mut self, dropped: u64, unread: u64, unknown: u64) {
+        self.dropped += dropped;
+        self.unread += unread;
+        self.unknown += unknown;
+    }
+
     fn count(&mut self, key: Key, n: u64) {
+        if key.outcome == 0 && key.unasked == 0 {
+            self.checks += n;
+        }
         *self.tallies.entry(key).or_default() += n;
     }
 
@@ -161,6 +213,27 @@ impl Assembler {
         });
     }
 
+    fn phase(&mut self, phase: &record::Phase) {
+        let time_ns = self.since(phase.time);
+        let before = self.program(phase.previous);
+        before.end_ns.get_or_insert(time_ns);
+        let p = self.program(phase.program);
+        p.origin = Origin::Phase;
+        p.parent = Some(phase.previous);
+        p.pid = phase.tgid;
+        p.start_ns = time_ns;
+        if self.log.len() < MAX_LINES {
+            self.log.push(LogLine {
+                time_ns,
+                program: phase.program,
+                text: line(phase),
+                cut: phase.full > phase.len,
+            });
+        } else {
+            self.dropped += 1;
+        }
+    }
+
     fn exit(&mut self, e: &record::Exit) {
         let time = self.since(e.time);
         let p = self.program(e.program);
@@ -195,12 +268,9 @@ impl Assembler {
         self.unasked.push((*u, file));
     }
 
-    /// Adds what was left in the kernel and gives the programs, tallies, samples and losses, sorted;
-    /// the caller fills in the rest.
-    pub fn finish(mut self, end: Finish, symbolize: &mut Symbolize<'_>) -> Capture {
-        for &(key, n) in &end.tallies {
-            self.count(key, n);
-        }
+    /// Gives the programs, tallies, samples, log and losses, sorted, without what `mask` hides; the
+    /// caller fills in the rest. Counts left in the kernel were taken before.
+    pub fn finish(mut self, end: &Finish, mask: &Mask, symbolize: &mut Symbolize<'_>) -> Capture {
         let named: Vec<u32> = self.tallies.keys().map(|k| k.program).collect();
         for id in named {
             self.program(id);
@@ -285,15 +355,24 @@ impl Assembler {
             .collect();
         needs.sort_by_key(|u| (u.time_ns, u.tally));
 
-        for (id, argv) in std::mem::take(&mut self.arguments) {
+        for (id, mut argv) in std::mem::take(&mut self.arguments) {
+            for arg in &mut argv.args {
+                mask.hide(arg);
+            }
             self.program(id).argv = Some(argv);
         }
-        let loss = self.loss(&end);
+        for line in &mut self.log {
+            mask.hide(&mut line.text);
+            mask.hide_assignment(&mut line.text);
+        }
+        self.log.sort_by_key(|line| (line.time_ns, line.program));
+        let loss = self.loss(end);
         Capture {
             programs: self.programs.into_values().collect(),
             tallies: merged.into_values().collect(),
             evidence,
             unasked: needs,
+            log: self.log,
             loss,
             ..Capture::default()
         }
@@ -307,7 +386,7 @@ impl Assembler {
             // Bounded: parents could name each other in a hostile or damaged trace.
             for _ in 0..self.programs.len() {
                 let p = &self.programs[&at];
-                if p.origin != Origin::Fork || !p.path.is_empty() {
+                if !matches!(p.origin, Origin::Fork | Origin::Phase) || !p.path.is_empty() {
                     break;
                 }
                 match p.parent.filter(|parent| self.programs.contains_key(parent)) {
@@ -342,10 +421,10 @@ impl Assembler {
             .filter(|p| p.origin == Origin::Lost)
             .count() as u64;
         Loss {
-            checks: counter(loss::CHECKS),
+            checks: counter(loss::CHECKS) + self.strays,
             outcomes: counter(loss::OUTCOMES),
             evidence: counter(loss::EVIDENCE) + self.dropped + self.unknown,
-            execs: (counter(loss::EXECS) + counter(loss::SCOPE)).max(lost_programs),
+            execs: (counter(loss::EXECS) + counter(loss::SCOPE)).max(lost_programs + self.strayed),
             skipped: end.skipped.clone(),
             file_caps: self.unread,
             unasked: counter(loss::UNASKED),
@@ -367,6 +446,13 @@ pub struct Executed<'a> {
     pub inode: u64,
     /// Inode number of the process's mount namespace; 0 where unknown.
     pub mnt_ns: u64,
+}
+
+/// What the executor wrote, without the end of the line.
+pub fn line(phase: &record::Phase) -> String {
+    let len = (phase.len as usize).min(phase.text.len());
+    let text = String::from_utf8_lossy(&phase.text[..len]);
+    text.trim_end_matches(['\n', '\r']).to_owned()
 }
 
 /// Bytes up to the first NUL, lossily decoded.
@@ -436,7 +522,13 @@ mod tests {
     }
 
     fn finish(a: Assembler, end: Finish) -> Capture {
-        a.finish(end, &mut |_| HashMap::new())
+        {
+            let mut a = a;
+            for &(key, n) in &end.tallies {
+                a.take(Raw::Tally(key, n), &mut none);
+            }
+            a.finish(&end, &Mask::default(), &mut |_| HashMap::new())
+        }
     }
 
     fn fork(program: u32, parent: u32) -> Raw {

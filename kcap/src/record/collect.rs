@@ -1,61 +1,124 @@
-//! Empties the ring buffer while the command runs, on a thread of its own: however fast records
-//! come, signals and the command's end are noticed, and while those are dealt with nothing overflows.
+//! Empties the ring buffer while builds run, on a thread of its own: however fast records come,
+//! signals and the end of a build are noticed, and while those are dealt with nothing overflows.
 
 use std::{
-    io,
-    os::fd::AsRawFd as _,
+    io::{self, Read as _, Write as _},
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::mpsc,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::{assemble::Assembler, filecaps::Reader, kernel::Ring};
+use super::{
+    assemble::Assembler,
+    kernel::{Raw, Ring},
+    route::{Opened, Router, Seen},
+};
 
 /// How often the ring buffer is looked at where nothing wakes kcap.
 const TICK_MS: i32 = 20;
+/// How often it is told how many checks were counted.
+const PROGRESS: Duration = Duration::from_millis(500);
+
+/// Picks sessions, by id and by how they were opened.
+pub type Pick = Box<dyn FnMut(u64, Option<&Opened>) -> bool + Send>;
+
+enum Ask {
+    /// Take these sessions out, once all that is in the ring buffer has been taken.
+    Take(Pick, mpsc::Sender<Option<Assembler>>),
+    /// Take these records as if they had come from the kernel.
+    Put(Vec<Raw>, mpsc::Sender<()>),
+    /// Say which sessions executors opened.
+    Opened(mpsc::Sender<Vec<(u64, Opened)>>),
+    /// Give everything.
+    Stop,
+}
 
 /// The running thread. Dropped, it ends, and what it gathered is gone.
 pub struct Collector {
-    /// Closing it ends the thread.
-    stop: Option<io::PipeWriter>,
-    thread: Option<JoinHandle<Result<Assembler>>>,
+    asks: mpsc::Sender<Ask>,
+    bell: io::PipeWriter,
+    thread: Option<JoinHandle<Result<Router>>>,
 }
 
 impl Collector {
-    /// Starts it.
+    /// Starts it; `tell` hears what happens.
     ///
     /// # Errors
     /// The system's, where it has no thread or descriptor left.
-    pub fn start(ring: Ring, assembler: Assembler) -> Result<Self> {
-        let (stopped, stop) = io::pipe().context("cannot make a pipe")?;
+    pub fn start(ring: Ring, router: Router, tell: UnboundedSender<Seen>) -> Result<Self> {
+        let (rung, bell) = io::pipe().context("cannot make a pipe")?;
+        let (asks, asked) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("kcap-collect".into())
-            .spawn(move || collect(ring, assembler, &stopped))
+            .spawn(move || collect(ring, router, &asked, rung, &tell))
             .context("cannot start a thread")?;
         Ok(Self {
-            stop: Some(stop),
+            asks,
+            bell,
             thread: Some(thread),
         })
+    }
+
+    /// Takes out the sessions that `pick` picks, put together to one, with all that is in the ring
+    /// buffer; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn take(&self, pick: Pick) -> Result<Option<Assembler>> {
+        let (give, given) = mpsc::channel();
+        self.ask(Ask::Take(pick, give))?;
+        given.recv().map_err(|_| ended())
+    }
+
+    /// Has records taken as if they had come from the kernel; they are by the time this returns.
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn put(&self, records: Vec<Raw>) -> Result<()> {
+        let (give, given) = mpsc::channel();
+        self.ask(Ask::Put(records, give))?;
+        given.recv().map_err(|_| ended())
+    }
+
+    /// The sessions that executors opened until now.
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn opened(&self) -> Result<Vec<(u64, Opened)>> {
+        let (give, given) = mpsc::channel();
+        self.ask(Ask::Opened(give))?;
+        given.recv().map_err(|_| ended())
     }
 
     /// Takes what is left in the ring buffer, and gives all that was gathered.
     ///
     /// # Errors
     /// Where waiting for the ring buffer failed.
-    pub fn stop(mut self) -> Result<Assembler> {
-        self.stop = None;
+    pub fn stop(mut self) -> Result<Router> {
+        self.ask(Ask::Stop)?;
         let thread = self.thread.take().context("the collector has ended")?;
-        thread
-            .join()
-            .map_err(|_| anyhow!("the collector panicked: please report it"))?
+        thread.join().map_err(|_| ended())?
     }
+
+    fn ask(&self, ask: Ask) -> Result<()> {
+        self.asks.send(ask).map_err(|_| ended())?;
+        (&self.bell).write_all(b"!").map_err(|_| ended())
+    }
+}
+
+fn ended() -> anyhow::Error {
+    anyhow!("the thread that collects what the kernel says has ended: please report it")
 }
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.stop = None;
         if let Some(thread) = self.thread.take() {
             // Whatever it says, nobody wants it any more.
+            let _ = self.ask(Ask::Stop);
             let _ = thread.join();
         }
     }
@@ -70,15 +133,25 @@ fn run_at_once() {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &priority) };
 }
 
-fn collect(mut ring: Ring, mut assembler: Assembler, stop: &io::PipeReader) -> Result<Assembler> {
+fn collect(
+    mut ring: Ring,
+    mut router: Router,
+    asked: &mpsc::Receiver<Ask>,
+    rung: io::PipeReader,
+    tell: &UnboundedSender<Seen>,
+) -> Result<Router> {
     run_at_once();
-    let mut files = Reader::default();
+    // Nobody listens any more where kcap is ending.
+    let mut tell = |seen| _ = tell.send(seen);
+    let rung = OwnedFd::from(rung);
     let wait = |fd| libc::pollfd {
         fd,
         events: libc::POLLIN,
         revents: 0,
     };
-    let mut fds = [wait(ring.as_raw_fd()), wait(stop.as_raw_fd())];
+    let mut fds = [wait(ring.as_raw_fd()), wait(rung.as_raw_fd())];
+    let mut rung = io::PipeReader::from(rung);
+    let mut told = Instant::now();
     loop {
         // SAFETY: the array is live and of that length.
         if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, TICK_MS) } < 0 {
@@ -87,12 +160,36 @@ fn collect(mut ring: Ring, mut assembler: Assembler, stop: &io::PipeReader) -> R
                 return Err(error).context("cannot wait for the ring buffer");
             }
         }
-        // Looked at before the last round, so that it takes all that was there when asked to stop.
-        let last = fds[1].revents != 0;
-        let unknown = ring.drain(|raw| assembler.take(raw, &mut |file| files.read(file)));
-        assembler.unknown(unknown);
-        if last {
-            return Ok(assembler);
+        // Looked at before the round, so that it takes all that was there when it was asked.
+        let ask = if fds[1].revents != 0 {
+            let _ = rung.read(&mut [0]);
+            asked.try_recv().ok()
+        } else {
+            None
+        };
+        let unknown = ring.drain(|raw| router.take(raw, &mut tell));
+        router.unknown(unknown);
+        match ask {
+            None => {}
+            Some(Ask::Take(pick, give)) => {
+                // Who asked may have been dropped meanwhile.
+                let _ = give.send(router.split_off(pick));
+            }
+            Some(Ask::Put(records, give)) => {
+                for raw in records {
+                    router.take(raw, &mut tell);
+                }
+                let _ = give.send(());
+            }
+            Some(Ask::Opened(give)) => {
+                let opened = router.opened().map(|(id, opened)| (id, opened.clone()));
+                let _ = give.send(opened.collect());
+            }
+            Some(Ask::Stop) => return Ok(router),
+        }
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            router.progress(&mut tell);
         }
     }
 }

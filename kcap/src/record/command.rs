@@ -2,10 +2,10 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io::{self, Read as _},
+    io::{self, PipeWriter, Read as _},
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
-    process::ExitStatus,
+    process::Stdio,
     ptr,
     time::Duration,
 };
@@ -13,12 +13,15 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use tokio::{
     process::{Child, Command},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
     Failure,
     signals::{Caught, Signals},
+    subject::wall_ns,
+    trace::Ended,
 };
 use crate::host::cgroup::{self, Cgroup};
 
@@ -27,52 +30,115 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Most characters of a command's name in an error.
 const NAME: usize = 200;
 
-/// How the command ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Ended {
-    /// Its status; `None` where it did not end although it was killed.
-    pub status: Option<ExitStatus>,
-    /// A signal to kcap ended it.
-    pub interrupted: bool,
+/// A command to start.
+pub struct Start<'a> {
+    /// Program and arguments.
+    pub command: &'a [OsString],
+    /// Where it runs.
+    pub group: &'a Cgroup,
+    /// Signals that it starts with blocked.
+    pub blocked: libc::sigset_t,
+    /// How long it may take to end after a signal, before it is killed.
+    pub grace: Duration,
+    /// Where its output goes, standard output and error alike; `None`: where kcap's goes.
+    pub output: Option<PipeWriter>,
 }
 
-/// Runs the command to its end. A signal is passed on to it; after a second one, or where it takes
-/// longer than `grace` to end, it is killed.
+/// Runs the command to its end. A signal to kcap is passed on to it; after a second one, or where it
+/// takes longer than the grace time to end, it is killed.
 ///
 /// # Errors
 /// Where it could not be started.
 pub async fn run(
-    command: &[OsString],
-    group: &Cgroup,
+    start: Start<'_>,
     signals: &Signals,
-    grace: Duration,
     note: &mut dyn FnMut(String),
 ) -> Result<Ended, Failure> {
     let listener = signals.listen().context("cannot listen for signals")?;
+    let (send, interrupts) = watch::channel(Interrupts::default());
+    let mut running = std::pin::pin!(supervise(start, interrupts, &|| (), note));
     if let Some(caught) = signals.pending() {
-        return Err(Failure::Command(
-            128 + caught.number as u8,
-            anyhow!("interrupted before the command was started"),
-        ));
+        send.send_modify(|interrupts| interrupts.add(caught));
     }
-    let mut child = spawn(command, group, signals.before())?;
+    let mut ended = loop {
+        tokio::select! {
+            ended = &mut running => break ended?,
+            caught = listener.next() => {
+                let caught = caught.context("cannot listen for signals")?;
+                send.send_modify(|interrupts| interrupts.add(caught));
+            }
+        }
+    };
+    // A signal to the whole group can end the command before kcap looks at its own.
+    ended.interrupted |= signals.pending().is_some();
+    Ok(ended)
+}
+
+/// Signals to kcap since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interrupts {
+    /// How many.
+    pub count: u32,
+    last: Option<Caught>,
+}
+
+impl Interrupts {
+    /// Notes one more.
+    pub fn add(&mut self, caught: Caught) {
+        self.count += 1;
+        self.last = Some(caught);
+    }
+
+    /// Why a command is not started any more, where there was one.
+    pub fn refusal(&self) -> Option<Failure> {
+        let number = self.last?.number;
+        let why = anyhow!("interrupted before it was started");
+        Some(Failure::Command(128 + number as u8, why))
+    }
+}
+
+/// Runs a command to its end, minding `interrupts`. `kill` ends what the command started elsewhere,
+/// before the command itself is killed.
+///
+/// # Errors
+/// Where it could not be started.
+pub async fn supervise(
+    start: Start<'_>,
+    mut interrupts: watch::Receiver<Interrupts>,
+    kill: &dyn Fn(),
+    note: &mut dyn FnMut(String),
+) -> Result<Ended, Failure> {
+    let (group, grace) = (start.group, start.grace);
+    if let Some(refusal) = interrupts.borrow_and_update().refusal() {
+        return Err(refusal);
+    }
+    let (started_ns, started) = (wall_ns(), std::time::Instant::now());
+    let mut child = spawn(start)?;
     let mut interrupted = false;
     let deadline = sleep(Duration::MAX);
     tokio::pin!(deadline);
+    let ended = |status, interrupted| Ended {
+        status,
+        interrupted,
+        started_ns,
+        duration: started.elapsed(),
+    };
     loop {
         tokio::select! {
-            status = child.wait() => return Ok(Ended {
-                status: Some(status.context("cannot wait for the command")?),
-                // A signal to the whole group can end the command before kcap looks at its own.
-                interrupted: interrupted || signals.pending().is_some(),
-            }),
-            caught = listener.next() => {
-                let caught = caught.context("cannot listen for signals")?;
-                if interrupted {
+            status = child.wait() => {
+                let status = status.context("cannot wait for the command")?;
+                return Ok(ended(Some(status), interrupted));
+            }
+            // Where kcap has stopped listening for signals there will be none.
+            Ok(()) = interrupts.changed() => {
+                let now = *interrupts.borrow_and_update();
+                if interrupted || now.count > 1 {
                     break;
                 }
                 interrupted = true;
-                pass_on(&child, caught);
+                if let Some(caught) = now.last {
+                    pass_on(&child, caught);
+                }
                 deadline.as_mut().reset(Instant::now() + grace);
                 note(format!(
                     "interrupted: the command has {} s to end; interrupt again to kill it",
@@ -82,6 +148,7 @@ pub async fn run(
             () = &mut deadline, if interrupted => break,
         }
     }
+    kill();
     // Where it is gone by now there is nothing to kill.
     let _ = child.start_kill();
     let _ = group.kill(PATIENCE);
@@ -92,10 +159,7 @@ pub async fn run(
             None
         }
     };
-    Ok(Ended {
-        status,
-        interrupted,
-    })
+    Ok(ended(status, interrupted))
 }
 
 /// Ends what the command left running.
@@ -129,8 +193,10 @@ fn pass_on(child: &Child, caught: Caught) {
 
 /// Starts the command inside the cgroup: the child moves itself there before it executes anything,
 /// so that its program is in scope from its first instruction.
-fn spawn(command: &[OsString], group: &Cgroup, blocked: libc::sigset_t) -> Result<Child, Failure> {
-    let (program, args) = command
+fn spawn(start: Start<'_>) -> Result<Child, Failure> {
+    let Start { group, blocked, .. } = start;
+    let (program, args) = start
+        .command
         .split_first()
         .context("no command given: kcap run -- COMMAND")?;
     let procs = group
@@ -142,6 +208,10 @@ fn spawn(command: &[OsString], group: &Cgroup, blocked: libc::sigset_t) -> Resul
     let parent = std::process::id();
     let mut command = Command::new(program);
     command.args(args);
+    if let Some(output) = start.output {
+        let again = output.try_clone().context("cannot share a pipe")?;
+        command.stdin(Stdio::null()).stdout(output).stderr(again);
+    }
     // SAFETY: between fork and exec, only system calls are made.
     unsafe {
         command.pre_exec(move || {

@@ -5,14 +5,21 @@ mod builds;
 mod collect;
 mod command;
 mod filecaps;
+mod inside;
 pub mod kernel;
+mod late;
+mod mask;
+mod route;
 mod session;
 mod signals;
 mod subject;
+mod trace;
 
-pub use builds::{Event, Job};
-pub use session::{Failure, Options, config, run};
+pub use builds::{Event, Job, build};
+pub use late::{Running, attach};
+pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;
+pub use trace::config;
 
 use crate::host::{Facts, cgroup::Layout};
 

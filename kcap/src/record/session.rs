@@ -1,39 +1,38 @@
-//! One traced command, from before its first instruction to after its last.
+//! One traced command, from before its first instruction to after its last, with the containers
+//! that an engine started for it.
 
 use std::{
-    collections::HashMap,
     ffi::OsString,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
+use tokio::time::sleep;
 
 use super::{
-    assemble::Assembler,
-    collect::Collector,
-    command,
-    kernel::{Choice, Config, Tracer, object_sha256},
+    command::{self, Start},
+    kernel::{Choice, Open},
+    late,
+    mask::Mask,
+    route::Opened,
     signals::Signals,
-    subject::{host, monotonic_ns, subject, wall_ns},
+    subject,
+    trace::Trace,
 };
-use crate::{
-    capture::{Capture, Clock, Tool},
-    host::{
-        Facts,
-        cgroup::{Cgroup, Layout},
-        symbols::Symbols,
-    },
-};
+use crate::{capture::Capture, host::cgroup::Cgroup};
 
 /// How long the empty cgroup may take to be removable.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at a container that outlasts its command.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Commands that have a daemon start a container, with what runs in it at the end of their own
+/// command line.
+const ENGINES: [&str; 3] = ["docker", "podman", "nerdctl"];
 
-/// What to trace, and how.
+/// How to trace.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Program and arguments.
-    pub command: Vec<OsString>,
     /// Hook to use.
     pub hook: Choice,
     /// Paths that make a program the executor.
@@ -50,15 +49,22 @@ pub struct Options {
     pub tally_buckets: u32,
     /// Outcome slots.
     pub slots: u32,
-    /// The Dockerfile that the command builds, if known.
-    pub dockerfile: Option<(PathBuf, Vec<u8>)>,
-    /// Its build context, if known.
-    pub context: Option<String>,
-    /// How long the command may take to end after a signal, before it is killed.
+    /// How long a command may take to end after a signal, before it is killed.
     pub grace: Duration,
     /// How much to say: 0 what people must know, 1 also how the trace is made, 2 also the log of the
     /// kernel side.
     pub verbosity: u8,
+}
+
+/// A command to trace.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// The Dockerfile that it builds, if known.
+    pub dockerfile: Option<(PathBuf, Vec<u8>)>,
+    /// Its build context, if known.
+    pub context: Option<String>,
 }
 
 /// Why there is no capture.
@@ -82,6 +88,7 @@ impl From<anyhow::Error> for Failure {
 /// # Errors
 /// [`Failure`]; nothing is left behind then.
 pub fn run(
+    run: &Run,
     options: &Options,
     signals: &Signals,
     note: &mut dyn FnMut(String),
@@ -90,151 +97,127 @@ pub fn run(
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(trace(options, signals, note))
-}
-
-/// The settings for a tracer on this host.
-///
-/// # Errors
-/// Where the host's cgroups cannot define a scope.
-pub fn config(facts: &Facts, layout: &Layout) -> Config {
-    Config {
-        preemption: facts.preemption.mode.as_str().into(),
-        hierarchy: layout.hierarchy,
-        subsystem: layout.subsystem_constant(),
-        mmap_min_addr: facts.mmap_min_addr().unwrap_or(0),
-        // An unreadable limit is taken for the largest there is.
-        pid_max: facts.pid_max.unwrap_or(1 << 22),
-        // Not how many there are: numbers can have gaps.
-        cpus: facts.cpus.map_or(4096, |cpus| cpus.ids),
-        ..Config::default()
-    }
+        .block_on(trace(run, options, signals, note))
 }
 
 async fn trace(
+    run: &Run,
     options: &Options,
     signals: &Signals,
     note: &mut dyn FnMut(String),
 ) -> Result<Capture, Failure> {
-    let facts = Facts::read();
-    let layout = Layout::detect()?;
-    for path in layout.remove_stale() {
-        note(format!(
-            "removed {}, left behind by a kcap that was killed",
-            path.display()
-        ));
-    }
-    let group = Cgroup::create(&layout)?;
-    let base = monotonic_ns();
-    let base_wall = wall_ns();
-    let loading = Instant::now();
-    let mut tracer = Tracer::load(Config {
-        hook: options.hook,
-        matches: options.matches.clone(),
-        argv: options.argv,
-        outcomes: options.outcomes,
-        verify: options.verify,
-        log: options.verbosity > 1,
-        clock_base: base,
-        ring_bytes: options.ring_bytes,
-        tally_buckets: options.tally_buckets,
-        slots: options.slots,
-        ..config(&facts, &layout)
-    })?;
-    tracer.scope_cgroup(group.id(), 1)?;
+    let (mut trace, told) = Trace::start(options, Open::Executors, note)?;
+    // Nobody shows progress: the command has the terminal.
+    drop(told);
+    let group = Cgroup::create(&trace.layout)?;
+    trace.scope(group.id())?;
     if options.verbosity > 0 {
-        describe(&tracer, &group, loading.elapsed(), note);
+        note(format!("scope: {}", group.path().display()));
     }
-    let collector = Collector::start(tracer.ring()?, Assembler::new(base))?;
-
-    let started = Instant::now();
-    let ended = command::run(&options.command, &group, signals, options.grace, note).await;
-    let duration = started.elapsed();
+    let start = Start {
+        command: &run.command,
+        group: &group,
+        blocked: signals.before(),
+        grace: options.grace,
+        output: None,
+    };
+    let ended = command::run(start, signals, note).await;
     // Whatever came of it, nothing is left running.
     command::end_rest(&group, note);
-    let ended = ended?;
-
-    let hook = tracer.hook();
-    let mut blind = tracer.blind().to_vec();
-    let finish = tracer.finish()?;
+    let mut ended = ended?;
+    let session = group.id();
+    let theirs = containers(&trace.opened()?, &run.command, note);
+    ended.interrupted |= outlast(&trace, &theirs, ended.interrupted, signals, note).await?;
+    let finished = trace.finish();
     // What was seen is worth more than a group that stays behind.
     if let Err(e) = group.remove(PATIENCE) {
         note(format!("{e:#}"));
     }
-    let assembler = collector.stop()?;
-    if options.verify {
-        check_agreement(&finish.loss)?;
-    }
-
-    let mut capture = assembler.finish(finish, &mut |wanted| {
-        symbolize(wanted).unwrap_or_else(|why| {
-            note(format!(
-                "call paths have no names, and more is unsure: {why:#}"
-            ));
-            blind.push("symbols".into());
-            HashMap::new()
-        })
-    });
-    capture.tool = Tool {
-        name: "kcap".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        abi: kcap_common::abi::ABI_VERSION,
-        object: object_sha256().into(),
-    };
-    capture.clock = Clock {
-        base_ns: base,
-        base_wall_ns: base_wall,
-        slice_shift: 20,
-    };
-    capture.host = host(&facts, &layout, hook.name(), blind, &capture);
-    capture.subject = subject(options, ended.status, base_wall, duration);
-    capture.interrupted = ended.interrupted;
-    Ok(capture)
+    let mut finished = finished?;
+    let (shown, secrets) = subject::masked(&run.command);
+    let interrupted = ended.interrupted;
+    let is_theirs = move |id| id == session || theirs.contains(&id);
+    let dockerfile = (run.dockerfile.clone()).or_else(|| finished.router.dockerfile(&is_theirs));
+    let subject = subject::subject(shown, dockerfile.as_ref(), run.context.clone(), &ended);
+    Ok(finished.take(
+        Box::new(move |id, _| is_theirs(id)),
+        subject,
+        interrupted,
+        &Mask::new(secrets),
+        note,
+    ))
 }
 
-/// Says how the trace is made.
-fn describe(tracer: &Tracer, group: &Cgroup, took: Duration, note: &mut dyn FnMut(String)) {
-    let blind = match tracer.blind() {
-        [] => "nothing".to_owned(),
-        what => what.join(", "),
+/// Waits for containers that outlast the command, as one that was started in the background does. A
+/// signal ends the wait and nothing else; says whether one came.
+async fn outlast(
+    trace: &Trace,
+    theirs: &[u64],
+    mut interrupted: bool,
+    signals: &Signals,
+    note: &mut dyn FnMut(String),
+) -> Result<bool> {
+    let listener = signals.listen().context("cannot listen for signals")?;
+    let opened = trace.opened()?;
+    let mut said = false;
+    for (_, opened) in opened.iter().filter(|(id, _)| theirs.contains(id)) {
+        let began = Instant::now();
+        while !interrupted && late::is_populated(&opened.cgroups, &trace.layout) {
+            if !said && began.elapsed() > PATIENCE {
+                said = true;
+                note("the command has ended and its container has not: waiting for it".into());
+            }
+            tokio::select! {
+                caught = listener.next() => {
+                    caught.context("cannot listen for signals")?;
+                    interrupted = true;
+                }
+                () = sleep(PAUSE) => {}
+            }
+        }
+    }
+    Ok(interrupted)
+}
+
+/// The sessions of containers that a daemon started for the command. Others on this host may have
+/// started some at the same time: an engine's own command line ends with that of the executor.
+fn containers(
+    opened: &[(u64, Opened)],
+    command: &[OsString],
+    note: &mut dyn FnMut(String),
+) -> Vec<u64> {
+    let engine = command
+        .first()
+        .and_then(|program| std::path::Path::new(program).file_name())
+        .is_some_and(|name| ENGINES.iter().any(|engine| name == *engine));
+    let given: Vec<String> = (command.iter())
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let fits = |opened: &Opened| match opened.command.split_first() {
+        Some((_, args)) => given.ends_with(args),
+        None => true,
     };
-    note(format!("hook: {}, blind to {blind}", tracer.hook()));
-    note(format!("scope: {}", group.path().display()));
-    note(format!("loaded and attached in {} ms", took.as_millis()));
-}
-
-fn check_agreement(counters: &[u64]) -> Result<()> {
-    use kcap_common::abi::loss::{COMPARED, DISAGREE};
-    let of = |what: u32| counters.get(what as usize).copied().unwrap_or(0);
-    if of(DISAGREE) != 0 {
-        return Err(anyhow!(
-            "the recomputed result differs from the kernel's in {} of {} checks: please report it",
-            of(DISAGREE),
-            of(COMPARED)
+    let all: Vec<(u64, bool)> = (opened.iter())
+        .map(|(id, opened)| (*id, fits(opened)))
+        .collect();
+    let some_fit = all.iter().any(|(_, fits)| *fits);
+    let kept: Vec<u64> = (all.iter())
+        .filter(|(_, fits)| *fits || !engine && (!some_fit || all.len() == 1))
+        .map(|(id, _)| *id)
+        .collect();
+    if kept.len() < all.len() {
+        note(format!(
+            "left out {} of {} containers with an executor that were started meanwhile: the command \
+             line of their executor is not this command's",
+            all.len() - kept.len(),
+            all.len()
         ));
     }
-    if of(COMPARED) == 0 {
-        return Err(anyhow!(
-            "no result was compared: this hook computes it, or saw no check"
+    if kept.len() > 1 {
+        note(format!(
+            "{} containers with an executor were started meanwhile: all of them are in this report",
+            kept.len()
         ));
     }
-    Ok(())
-}
-
-/// Names addresses by the kernel's own table.
-fn symbolize(wanted: &[u64]) -> Result<HashMap<u64, (String, u64)>> {
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let symbols = Symbols::of_kernel(wanted).context("cannot read /proc/kallsyms (mount /proc)")?;
-    if symbols.hidden() {
-        return Err(anyhow!(
-            "the kernel hides its symbols: set kernel.kptr_restrict to 1, and run with CAP_SYSLOG"
-        ));
-    }
-    let named = wanted.iter().filter_map(|&address| {
-        let (name, offset) = symbols.get(address)?;
-        Some((address, (name.to_owned(), offset)))
-    });
-    Ok(named.collect())
+    kept
 }

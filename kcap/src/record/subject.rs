@@ -1,12 +1,10 @@
 //! What a capture says of its host, its command and its times.
 
-use std::{
-    ffi::OsString, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration,
-};
+use std::{ffi::OsString, os::unix::process::ExitStatusExt as _, path::PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::session::Options;
+use super::{mask::HIDDEN, trace::Ended};
 use crate::{
     capture::{Capture, Host, Subject},
     host::{Facts, cgroup::Layout},
@@ -44,16 +42,15 @@ pub fn host(
     }
 }
 
-/// The command, what it builds and how it ended.
+/// The command as shown, what it builds and how it ended.
 pub fn subject(
-    options: &Options,
-    status: Option<ExitStatus>,
-    wall_ns: u64,
-    duration: Duration,
+    command: Vec<String>,
+    dockerfile: Option<&(PathBuf, Vec<u8>)>,
+    context: Option<String>,
+    ended: &Ended,
 ) -> Subject {
-    let dockerfile = options.dockerfile.as_ref();
     Subject {
-        command: masked(&options.command),
+        command,
         dockerfile: dockerfile.map(|(path, _)| path.to_string_lossy().into_owned()),
         dockerfile_text: dockerfile.map(|(_, text)| String::from_utf8_lossy(text).into_owned()),
         dockerfile_sha256: dockerfile.map(|(_, text)| {
@@ -62,42 +59,48 @@ pub fn subject(
                 .map(|b| format!("{b:02x}"))
                 .collect()
         }),
-        context: options.context.clone(),
-        exit_status: status.map(|status| {
+        context,
+        exit_status: ended.status.map(|status| {
             status
                 .code()
                 .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
         }),
-        started: rfc3339(wall_ns),
-        duration_ms: duration.as_millis() as u64,
+        started: rfc3339(ended.started_ns),
+        duration_ms: ended.duration.as_millis() as u64,
         ..Subject::default()
     }
 }
 
-/// The command line without the values of build arguments and of variables, which can be secrets.
-fn masked(command: &[OsString]) -> Vec<String> {
+/// The command line without the values of build arguments and of variables, which can be secrets;
+/// and those values.
+pub fn masked(command: &[OsString]) -> (Vec<String>, Vec<String>) {
     let mut hide_next = false;
-    let mask = |text: &str| match text.split_once('=') {
-        Some((name, value)) if !value.is_empty() => format!("{name}=***"),
+    let mut secrets = vec![];
+    let mut mask = |text: &str| match text.split_once('=') {
+        Some((name, value)) if !value.is_empty() => {
+            secrets.push(value.to_owned());
+            format!("{name}={HIDDEN}")
+        }
         _ => text.to_owned(),
     };
-    let mut one = |arg: &OsString| {
+    let mut shown = vec![];
+    for arg in command {
         let text = arg.to_string_lossy().into_owned();
-        if std::mem::take(&mut hide_next) {
-            return mask(&text);
-        }
-        if HIDES_VALUE.contains(&text.as_str()) {
+        shown.push(if std::mem::take(&mut hide_next) {
+            mask(&text)
+        } else if HIDES_VALUE.contains(&text.as_str()) {
             hide_next = true;
-            return text;
-        }
-        match text.split_once('=') {
-            Some((option, rest)) if HIDES_VALUE.contains(&option) => {
-                format!("{option}={}", mask(rest))
+            text
+        } else {
+            match text.split_once('=') {
+                Some((option, rest)) if HIDES_VALUE.contains(&option) => {
+                    format!("{option}={}", mask(rest))
+                }
+                _ => text,
             }
-            _ => text,
-        }
-    };
-    command.iter().map(&mut one).collect()
+        });
+    }
+    (shown, secrets)
 }
 
 /// `CLOCK_MONOTONIC`, the clock of every kernel-side time.
@@ -164,6 +167,8 @@ mod tests {
         let expected = "docker build --build-arg TOKEN=*** -e KEY=*** --env=X=*** --build-arg=Y= \
                         -e HOME --secret id=*** --label a=b";
         let expected: Vec<&str> = expected.split_whitespace().collect();
-        assert_eq!(masked(&command), expected);
+        let (shown, secrets) = masked(&command);
+        assert_eq!(shown, expected);
+        assert_eq!(secrets, ["a=b", "v", "1", "npm"]);
     }
 }

@@ -1,15 +1,16 @@
-//! The report as JSON: sorted, two spaces, one trailing newline.
+//! A report or matrix as JSON: sorted, two spaces, one trailing newline.
 
 use std::fmt::Write;
 use std::io;
 
+use serde::Serialize;
+
 use super::escape;
-use crate::report::Report;
 
 /// The JSON text. Characters that a terminal may act on occur in strings only, and are written as
 /// `\u` escapes: the value stays the same.
-pub fn text(report: &Report) -> io::Result<String> {
-    let plain = serde_json::to_string_pretty(report)?;
+pub fn text(value: &impl Serialize) -> io::Result<String> {
+    let plain = serde_json::to_string_pretty(value)?;
     let mut text = String::with_capacity(plain.len() + 1);
     for c in plain.chars() {
         if c != '\n' && escape::is_unsafe(c) {

@@ -3,10 +3,15 @@
 
 pub(crate) mod escape;
 mod json;
+mod matrix;
 mod table;
 
 use std::io::{self, Write};
 
+#[cfg(feature = "trace")]
+pub(crate) use table::{duration, names};
+
+use crate::combine::Matrix;
 use crate::report::Report;
 
 /// What a report is rendered as.
@@ -34,5 +39,21 @@ pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write)
     match format {
         Format::Table => table::write(report, style, to),
         Format::Json => to.write_all(json::text(report)?.as_bytes()),
+    }
+}
+
+/// Renders what several builds need. The same matrix gives the same bytes.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_matrix(
+    matrix: &Matrix,
+    format: Format,
+    style: Style,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    match format {
+        Format::Table => matrix::write(matrix, style, to),
+        Format::Json => to.write_all(json::text(matrix)?.as_bytes()),
     }
 }

@@ -4,32 +4,49 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::escape::{head, shown, tail, width};
-use crate::report::{Cap, Capability, Evidence, Loss, Report, Verdict};
+use crate::report::{Cap, Capability, Evidence, Loss, Report, State, Step, Verdict};
 
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 /// Where text starts after a label.
 const INDENT: usize = 8;
 /// Widths of the columns of the table of needs.
 const CAP: usize = 18;
-const CHECKS: usize = 8;
-const WHERE: usize = 31;
-const WHY: usize = COLUMNS - CAP - CHECKS - WHERE - 6;
+const LINE: usize = 6;
+const WHY: usize = 37;
+const BECAUSE: usize = COLUMNS - CAP - LINE - WHY - 5;
+/// Most line numbers of instructions that were not seen, by kind.
+const LINES: usize = 6;
+/// Most lines of the executor's log.
+const LOG: usize = 6;
+/// Kinds of steps that are the executor's work around instructions, or no part of a Dockerfile.
+const PHASES: [&str; 10] = [
+    "start",
+    "retrieve",
+    "context",
+    "unpack",
+    "snapshot",
+    "stage-end",
+    "push",
+    "job",
+    "container-start",
+    "other",
+];
 
 /// Colours of labels.
 #[derive(Clone, Copy)]
-enum Paint {
+pub(super) enum Paint {
     Bold,
     Bad,
     Unsure,
 }
 
-struct Screen<'a, W> {
-    to: &'a mut W,
-    style: Style,
+pub(super) struct Screen<'a, W> {
+    pub(super) to: &'a mut W,
+    pub(super) style: Style,
 }
 
 impl<W: Write> Screen<'_, W> {
-    fn paint(&self, paint: Paint, text: &str) -> String {
+    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
         if !self.style.color {
             return text.to_owned();
         }
@@ -42,7 +59,7 @@ impl<W: Write> Screen<'_, W> {
     }
 
     /// A label and text that wraps between words under itself. The text is safe to show.
-    fn section(&mut self, paint: Paint, label: &str, text: &str) -> io::Result<()> {
+    pub(super) fn section(&mut self, paint: Paint, label: &str, text: &str) -> io::Result<()> {
         let mut start = self.paint(paint, &format!("{label:<INDENT$}"));
         for line in wrap(text, COLUMNS - INDENT) {
             writeln!(self.to, "{start}{line}")?;
@@ -53,7 +70,7 @@ impl<W: Write> Screen<'_, W> {
 }
 
 /// Breaks a text between words, and a word that is longer than a line within.
-fn wrap(text: &str, most: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, most: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut at = 0;
     for word in text.split(' ') {
@@ -103,6 +120,7 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
     }
     screen.section(Paint::Bold, "NEED", &need(report))?;
     screen.section(Paint::Bold, "SEEN", &seen(report))?;
+    ending(screen, report)?;
 
     let (required, rest): (Vec<&Capability>, Vec<&Capability>) = report
         .capabilities
@@ -111,12 +129,12 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
     if !required.is_empty() {
         writeln!(screen.to)?;
         let header = format!(
-            "{:<CAP$} {:>CHECKS$}  {:<WHERE$}  {}",
-            "CAP", "CHECKS", "WHERE", "WHY"
+            "{:<CAP$} {:>LINE$}  {:<WHY$}  {}",
+            "CAP", "LINE", "WHY", "BECAUSE"
         );
         writeln!(screen.to, "{}", screen.paint(Paint::Bold, &header))?;
         for capability in &required {
-            row(screen, capability)?;
+            row(screen, report, capability)?;
         }
         writeln!(screen.to)?;
         for capability in required.iter().filter(|c| c.verdict == Verdict::Unsure) {
@@ -167,7 +185,7 @@ fn title(report: &Report) -> String {
     head(&name, COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
 }
 
-fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),
@@ -210,7 +228,7 @@ fn lost(loss: &Loss) -> String {
     }
 }
 
-fn names(caps: &[Cap], between: &str) -> String {
+pub(crate) fn names(caps: &[Cap], between: &str) -> String {
     caps.iter()
         .map(Cap::to_string)
         .collect::<Vec<_>>()
@@ -261,7 +279,26 @@ fn need(report: &Report) -> String {
 
 fn seen(report: &Report) -> String {
     let host = &report.host;
-    let mut text = format!(
+    let coverage = &report.coverage;
+    let all = [coverage.cached, coverage.skipped, coverage.unreached]
+        .iter()
+        .fold(coverage.ran, |sum, n| sum.saturating_add(*n));
+    let mut text = String::new();
+    if all > 0 {
+        text = format!("{} of {all} instructions", coverage.ran);
+        for (state, name) in [
+            (State::Cached, "CACHED, not seen"),
+            (State::Unreached, "UNREACHED, not seen"),
+            // What the executor leaves out, the image does not need.
+            (State::Skipped, "SKIPPED"),
+        ] {
+            if let Some(lines) = lines(report, state) {
+                text += &format!("; {lines} {name}");
+            }
+        }
+        text += "; ";
+    }
+    text += &format!(
         "{} checks of {} capabilities, by {} on {}",
         report.checks,
         report.capabilities.iter().filter(|c| c.checks > 0).count(),
@@ -274,34 +311,146 @@ fn seen(report: &Report) -> String {
     text
 }
 
-fn row<W: Write>(screen: &mut Screen<'_, W>, capability: &Capability) -> io::Result<()> {
+/// The lines of instructions that ended so: `line 5`, `lines 5, 7-9`; `None` where there are none.
+fn lines(report: &Report, state: State) -> Option<String> {
+    let lines = report
+        .steps
+        .iter()
+        .filter(|step| step.state == state && is_instruction(step))
+        .filter_map(|step| step.line);
+    // Instructions that follow each other are a range, whatever lines are between.
+    let mut ranges: Vec<(u32, u32, u32)> = Vec::new();
+    let others: Vec<u32> = report
+        .steps
+        .iter()
+        .filter(|step| step.state != state && is_instruction(step))
+        .filter_map(|step| step.line)
+        .collect();
+    let mut apart = others.iter().peekable();
+    for line in lines {
+        let mut between = false;
+        while apart.next_if(|other| **other < line).is_some() {
+            between = true;
+        }
+        match ranges.last_mut().filter(|_| !between) {
+            Some((_, last, count)) => (*last, *count) = (line, *count + 1),
+            None => ranges.push((line, line, 1)),
+        }
+    }
+    let shown: Vec<String> = ranges
+        .iter()
+        .take(LINES)
+        .map(|(first, last, count)| match count {
+            1 => first.to_string(),
+            _ => format!("{first}-{last}"),
+        })
+        .collect();
+    let more = if ranges.len() > LINES { ", …" } else { "" };
+    match ranges.as_slice() {
+        [] => None,
+        [(.., 1)] => Some(format!("line {}", shown[0])),
+        _ => Some(format!("lines {}{more}", shown.join(", "))),
+    }
+}
+
+fn is_instruction(step: &Step) -> bool {
+    !PHASES.contains(&step.kind.as_str())
+}
+
+/// Where a build ended that did not succeed.
+fn ending<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
+    let subject = &report.subject;
+    if subject.exit_status == Some(0) {
+        return Ok(());
+    }
+    let last = (subject.last_step).and_then(|index| report.steps.get(index as usize));
+    if let Some(step) = last {
+        let line = step
+            .line
+            .map_or_else(String::new, |line| format!("line {line}: "));
+        screen.section(
+            Paint::Bad,
+            "LAST",
+            &format!("{line}{}", head(&step.text, 200)),
+        )?;
+    }
+    let skip = subject.log.len().saturating_sub(LOG);
+    for (index, line) in subject.log.iter().skip(skip).enumerate() {
+        let label = if index == 0 { "LOG" } else { "" };
+        let label = screen.paint(Paint::Bold, &format!("{label:<INDENT$}"));
+        writeln!(screen.to, "{label}{}", head(line, COLUMNS - INDENT))?;
+    }
+    Ok(())
+}
+
+fn row<W: Write>(
+    screen: &mut Screen<'_, W>,
+    report: &Report,
+    capability: &Capability,
+) -> io::Result<()> {
     let name = format!("{:<CAP$}", capability.name.to_string());
     let name = match capability.verdict {
         Verdict::Needed => screen.paint(Paint::Bold, &name),
         Verdict::Unsure | Verdict::Unneeded => screen.paint(Paint::Unsure, &name),
     };
-    let place = capability
-        .evidence
-        .iter()
-        .find(|e| e.verdict == Some(capability.verdict))
-        .map_or_else(|| head(&capability.reason, WHERE), place);
-    let why = match capability.verdict {
+    let step = |evidence: &Evidence| {
+        let index = evidence.step?;
+        report.steps.get(index as usize)
+    };
+    let decisive =
+        || (capability.evidence.iter()).filter(|e| e.verdict == Some(capability.verdict));
+    // The weightiest that the Dockerfile's author can find.
+    let evidence = decisive()
+        .find(|e| step(e).is_some_and(|step| step.line.is_some()))
+        .or_else(|| decisive().next());
+    let step = evidence.and_then(step);
+    let why = match (evidence, step) {
+        (_, Some(step)) if is_instruction(step) => head(&step.text, WHY),
+        (Some(evidence), Some(step)) if step.line.is_some() => {
+            let kind = head(&step.kind, WHY / 2) + ": ";
+            let rest = WHY - width(&kind);
+            kind + &place(evidence, rest)
+        }
+        (Some(evidence), _) => place(evidence, WHY),
+        (None, _) => head(&capability.reason, WHY),
+    };
+    let because = match capability.verdict {
         Verdict::Unsure => format!("? {}", capability.because),
         Verdict::Needed | Verdict::Unneeded => capability.because.to_string(),
     };
-    let pad = " ".repeat(WHERE.saturating_sub(width(&place)));
+    let pad = " ".repeat(WHY.saturating_sub(width(&why)));
     writeln!(
         screen.to,
-        "{name} {:>CHECKS$}  {place}{pad}  {}",
-        capability.checks.max(capability.unasked),
-        head(&why, WHY)
+        "{name} {:>LINE$}  {why}{pad}  {}",
+        head(&numbers(report, capability.name, step), LINE),
+        head(&because, BECAUSE)
     )
 }
 
-/// The program and its system call, in at most [`WHERE`] columns.
-fn place(evidence: &Evidence) -> String {
+/// The line of a step, and how many more lines require the capability.
+fn numbers(report: &Report, cap: Cap, step: Option<&Step>) -> String {
+    let Some(line) = step.and_then(|step| step.line) else {
+        return "-".to_owned();
+    };
+    let mut more: Vec<u32> = report
+        .steps
+        .iter()
+        .filter(|step| step.required.contains(&cap))
+        .filter_map(|step| step.line)
+        .filter(|other| *other != line)
+        .collect();
+    more.sort_unstable();
+    more.dedup();
+    match more.len() {
+        0 => line.to_string(),
+        count => format!("{line}+{count}"),
+    }
+}
+
+/// The program and its system call, in at most `most` columns.
+fn place(evidence: &Evidence, most: usize) -> String {
     let call = match (&evidence.syscall, evidence.granted) {
-        (Some(call), _) => format!(": {}", head(call, WHERE / 2)),
+        (Some(call), _) => format!(": {}", head(call, most / 2)),
         (None, None) => ": exec".to_owned(),
         (None, Some(_)) => String::new(),
     };
@@ -310,7 +459,7 @@ fn place(evidence: &Evidence) -> String {
     } else {
         &evidence.program
     };
-    tail(program, WHERE - width(&call)) + &call
+    tail(program, most.saturating_sub(width(&call))) + &call
 }
 
 #[cfg(test)]

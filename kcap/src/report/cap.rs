@@ -76,6 +76,9 @@ numbered! {
 }
 
 impl Cap {
+    /// The set that Docker and its like give a container by default.
+    pub const DOCKER_DEFAULT: u64 = 0xa804_25fb;
+
     /// Every capability that has a name here, by number.
     pub fn known() -> impl Iterator<Item = Self> {
         (0..NAMES.len() as u8).map(Self)

@@ -112,6 +112,23 @@ pub struct Subject {
     pub duration_ms: u64,
     /// The bounding set that the build ran with.
     pub capabilities: Vec<Cap>,
+    /// The engine that ran the container: `docker`, `podman`, `oci/runc`; null where kcap started
+    /// none.
+    #[serde(default)]
+    pub engine: Option<String>,
+    /// The trace began when the build was already running: what came before was not seen.
+    #[serde(default)]
+    pub late: bool,
+    /// The container was killed for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
+    /// Index of the step of the instruction that was worked on last; where the build failed, it is
+    /// the one that failed, unless the executor failed between two.
+    #[serde(default)]
+    pub last_step: Option<u32>,
+    /// The last lines of the executor's log; only where the build did not succeed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
 }
 
 /// The program that performs a Dockerfile's instructions.
@@ -119,6 +136,9 @@ pub struct Subject {
 pub struct Executor {
     /// Its path as executed.
     pub path: String,
+    /// As given to the engine: an image's name, or a path; null where kcap started none.
+    #[serde(default)]
+    pub given: Option<String>,
 }
 
 /// What was lost; all zero and `unproven` null where `complete`.
@@ -229,7 +249,7 @@ macro_rules! as_serde_name {
     )*};
 }
 
-as_serde_name!(Verdict, Because, Basis, State, By, ProofOutcome);
+as_serde_name!(Verdict, Because, Basis, State, By, Sharp, ProofOutcome);
 
 /// One point where any of several capabilities would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -372,6 +392,12 @@ pub struct Step {
     pub state: State,
     /// How it was told from others.
     pub by: By,
+    /// How sharply.
+    #[serde(default)]
+    pub sharp: Sharp,
+    /// What else its checks hold, where `sharp` is `mixed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
     /// Checks in it.
     pub checks: u64,
     /// What it requires.
@@ -403,6 +429,21 @@ pub enum By {
     /// By the executor's log.
     Log,
     /// By nothing finer.
+    Unknown,
+}
+
+/// How sharply a step's checks are cut from those of its neighbours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharp {
+    /// By lines of the log that name it, or by the programs that it executed.
+    Exact,
+    /// It is the one whose turn it was: nothing names it.
+    Order,
+    /// Its checks hold other work too, which nothing tells from it.
+    Mixed,
+    /// Not at all.
+    #[default]
     Unknown,
 }
 

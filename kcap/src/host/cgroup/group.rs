@@ -254,8 +254,11 @@ fn tree(top: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Processes in a group and below it.
-pub(super) fn pids(top: &Path) -> io::Result<Vec<i32>> {
+/// Processes in a group and below it. 0 stands for one of another pid namespace.
+///
+/// # Errors
+/// The system's: `NotFound` where it is gone.
+pub fn pids(top: &Path) -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for dir in tree(top)? {
         match fs::read_to_string(dir.join("cgroup.procs")) {

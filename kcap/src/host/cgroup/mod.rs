@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use procfs::ProcessCGroup;
 use procfs::process::{MountInfo, Process};
 
-pub use group::{Cgroup, enter};
+pub use group::{Cgroup, enter, pids};
 
 /// Controllers whose version 1 hierarchy can define the scope, best first. Those that restrict
 /// little come first; `cpuset` is left out, as a new group there takes no process before its CPUs
@@ -158,6 +158,17 @@ impl Layout {
                 "no cgroup hierarchy can define a scope: mount cgroup2, or the pids controller: \
                  mkdir -p /sys/fs/cgroup/pids && mount -t cgroup -o pids none /sys/fs/cgroup/pids",
             )
+    }
+
+    /// The path within the hierarchy of a process, by the lines of its `/proc/PID/cgroup`; `None` where
+    /// it has no group there.
+    pub fn place(&self, lines: &str) -> Option<PathBuf> {
+        lines.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let hierarchy: u32 = parts.next()?.parse().ok()?;
+            let path = parts.nth(1)?;
+            (hierarchy == self.hierarchy).then(|| path.into())
+        })
     }
 
     /// Name of the controller's constant in the kernel's `enum cgroup_subsys_id`; `None` for the

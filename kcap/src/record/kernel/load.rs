@@ -13,10 +13,15 @@ use aya::{
     programs::{BtfTracePoint, FEntry, KProbe, Program},
 };
 use aya_log::EbpfLogger;
-use kcap_common::abi::{Fields, Key, Settings, key::site, record::Bucket};
+use kcap_common::abi::{
+    Fields, Key, Settings,
+    key::site,
+    loss,
+    record::{self, Bucket},
+};
 
 use super::{
-    btf, calibrate,
+    btf, calibrate, flush,
     hook::{Choice, Hook},
     raw::{Raw, decode},
     sys,
@@ -36,6 +41,18 @@ struct Plain<T: Copy>(T);
 // SAFETY: only used with the ABI's structs: `repr(C)`, of integers, without padding.
 unsafe impl<T: Copy + 'static> aya::Pod for Plain<T> {}
 
+/// Which processes from outside the scope enter it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Open {
+    /// Those that are moved into a session's cgroup, or made in it.
+    #[default]
+    Moved,
+    /// Those too that fork or execute in a session's cgroup and were there before.
+    Found,
+    /// And a matched executor opens a session wherever it is executed.
+    Executors,
+}
+
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -49,8 +66,10 @@ pub struct Config {
     pub argv: bool,
     /// Compare each result with a recomputed one.
     pub verify: bool,
-    /// Count every check on the host.
-    pub host_total: bool,
+    /// Which processes enter by themselves.
+    pub open: Open,
+    /// Inode number of the host's mount namespace.
+    pub host_mnt: u32,
     /// Show what the kernel side logs, on standard error. Off, it costs nothing: the verifier
     /// removes it.
     pub log: bool,
@@ -85,7 +104,8 @@ impl Default for Config {
             outcomes: true,
             argv: false,
             verify: false,
-            host_total: false,
+            open: Open::Moved,
+            host_mnt: 0,
             log: false,
             matches: vec![],
             hierarchy: 0,
@@ -101,6 +121,8 @@ impl Default for Config {
     }
 }
 
+/// How often counts are asked for where the ring buffer was full.
+const HAND_OVERS: u32 = 20;
 /// Buckets of the outcome table.
 const OUTCOME_BUCKETS: u32 = 256;
 /// The generation that calibration runs as; handed to no program.
@@ -234,15 +256,33 @@ impl Tracer {
         &self.blind
     }
 
-    /// Makes a cgroup, by id, define the scope of `session`.
+    /// The `n`th generation, from 1, for a process that was there before the trace.
+    pub fn generation(&self, n: u32) -> u32 {
+        record::generation(n, record::LATE, self.config.cpus.max(1), 0)
+    }
+
+    /// Takes a process into scope that was there before the trace, unless the kernel side has. It must
+    /// be known whose the generation is by then.
+    ///
+    /// # Errors
+    /// Where its id is beyond the scope table.
+    pub fn seed(&mut self, pid: u32, generation: u32, executor: bool) -> Result<()> {
+        let scope: Array<_, u32> = Array::try_from(self.map("SCOPE")?)?;
+        if scope.get(&pid, 0).is_ok_and(|entry| entry != 0) {
+            return Ok(());
+        }
+        self.set_scope(pid, generation | if executor { 1 << 31 } else { 0 })
+    }
+
+    /// Makes a cgroup, by id, define a session.
     ///
     /// # Errors
     /// Where the kernel refuses the map entry.
-    pub fn scope_cgroup(&mut self, id: u64, session: u32) -> Result<()> {
+    pub fn scope_cgroup(&mut self, id: u64) -> Result<()> {
         let mut cgroups: HashMap<_, u64, u32> =
             HashMap::try_from(map_mut(&mut self.ebpf, "CGROUPS")?)?;
         cgroups
-            .insert(id, session, 0)
+            .insert(id, 1, 0)
             .map_err(|e| refused("note the traced cgroup", &e))
     }
 
@@ -268,6 +308,41 @@ impl Tracer {
         })
     }
 
+    /// Has the kernel side hand over all counts through the ring buffer while it goes on; false where
+    /// that cannot be had, and counts are only complete once everything is detached. With the
+    /// tracepoint all counts are in two tables, whose programs can be asked.
+    ///
+    /// # Errors
+    /// Where not every CPU could be asked.
+    pub fn hand_over(&self) -> Result<bool> {
+        if self.hook != Hook::TpBtf || !self.config.outcomes {
+            return Ok(false);
+        }
+        let buckets = self.config.tally_buckets.max(OUTCOME_BUCKETS);
+        for _ in 0..HAND_OVERS {
+            let before = self.counters()?.get(loss::LEFT as usize).copied();
+            flush::hand_over(buckets)?;
+            if self.counters()?.get(loss::LEFT as usize).copied() == before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What was lost until now.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to be read.
+    pub fn so_far(&self) -> Result<Finish> {
+        let mut so_far = Finish {
+            unproven: self.unproven.clone(),
+            loss: self.counters()?,
+            ..Finish::default()
+        };
+        self.read_skips(&mut so_far)?;
+        Ok(so_far)
+    }
+
     /// Detaches everything, then reads what is left in the tables: with the programs gone, nothing
     /// changes them, and reading cannot make the kernel skip a kprobe.
     ///
@@ -278,24 +353,7 @@ impl Tracer {
             unproven: self.unproven.take(),
             ..Finish::default()
         };
-        for name in &self.attached {
-            let Some(program) = self.ebpf.program(name) else {
-                continue;
-            };
-            let Ok(fd) = program.fd() else { continue };
-            let info = sys::program_info(fd.as_fd())
-                .with_context(|| format!("cannot ask the kernel about program {name}"))?;
-            match info.recursion_misses {
-                Some(0) => {}
-                Some(n) => {
-                    finish.skipped.insert((*name).into(), n);
-                }
-                None => {
-                    finish.unproven =
-                        Some("this kernel does not count the programs it skips".into());
-                }
-            }
-        }
+        self.read_skips(&mut finish)?;
         for name in std::mem::take(&mut self.attached) {
             if let Some(program) = self.ebpf.program_mut(name) {
                 unload(program).with_context(|| format!("cannot detach {name}"))?;
@@ -308,11 +366,37 @@ impl Tracer {
                 }
             })?;
         }
-        let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map("LOSS")?)?;
-        for values in counters.iter() {
-            finish.loss.push(values?.iter().sum());
-        }
+        finish.loss = self.counters()?;
         Ok(finish)
+    }
+
+    fn counters(&self) -> Result<Vec<u64>> {
+        let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map("LOSS")?)?;
+        (counters.iter())
+            .map(|values| Ok(values?.iter().sum()))
+            .collect()
+    }
+
+    /// Adds the programs that the kernel did not run.
+    fn read_skips(&self, to: &mut Finish) -> Result<()> {
+        for name in &self.attached {
+            let Some(program) = self.ebpf.program(name) else {
+                continue;
+            };
+            let Ok(fd) = program.fd() else { continue };
+            let info = sys::program_info(fd.as_fd())
+                .with_context(|| format!("cannot ask the kernel about program {name}"))?;
+            match info.recursion_misses {
+                Some(0) => {}
+                Some(n) => {
+                    to.skipped.insert((*name).into(), n);
+                }
+                None => {
+                    to.unproven = Some("this kernel does not count the programs it skips".into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Verified instructions of each attached program, which the benchmarks gate on.
@@ -533,11 +617,13 @@ fn settings(config: &Config, subsys: u32) -> Result<Settings> {
         outcomes: config.outcomes.into(),
         argv: config.argv.into(),
         verify: config.verify.into(),
-        host_total: config.host_total.into(),
-        inlined: 0,
+        open: config.open as u32,
+        host_mnt: config.host_mnt,
         slice_shift: 20,
         matches: config.matches.len() as u32,
         hierarchy: config.hierarchy,
+        flusher: std::process::id(),
+        reserved: 0,
         paths,
     })
 }

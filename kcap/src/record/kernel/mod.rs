@@ -2,11 +2,12 @@
 
 pub mod btf;
 mod calibrate;
+mod flush;
 mod hook;
 mod load;
 mod raw;
 pub mod sys;
 
 pub use hook::{Choice, Hook};
-pub use load::{Config, Finish, Ring, Tracer, object_sha256, probe};
+pub use load::{Config, Finish, Open, Ring, Tracer, object_sha256, probe};
 pub use raw::{Raw, decode};

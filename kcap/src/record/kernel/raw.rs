@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use kcap_common::abi::{
     Key,
-    record::{Argv, Enter, Evidence, Exec, Exit, Fork, Tally, Unasked, kind},
+    record::{Argv, Enter, Evidence, Exec, Exit, Fork, Phase, Tally, Unasked, kind},
 };
 
 /// A record, as the kernel side wrote it.
@@ -32,6 +32,8 @@ pub enum Raw {
     Exit(Exit),
     /// A need that asks nothing.
     Unasked(Box<Unasked>),
+    /// The executor wrote to its log.
+    Phase(Box<Phase>),
 }
 
 /// Reads one record; `None` where it is none that this kcap knows.
@@ -65,6 +67,7 @@ pub fn decode(item: &[u8]) -> Option<Raw> {
         }
         kind::EXIT => Raw::Exit(read(item)?),
         kind::UNASKED => Raw::Unasked(Box::new(read(item)?)),
+        kind::PHASE => Raw::Phase(Box::new(read(item)?)),
         _ => return None,
     })
 }
@@ -78,6 +81,7 @@ impl Plain for Enter {}
 impl Plain for Exec {}
 impl Plain for Exit {}
 impl Plain for Unasked {}
+impl Plain for Phase {}
 
 fn read<T: Plain>(item: &[u8]) -> Option<T> {
     if item.len() < size_of::<T>() {

@@ -1,5 +1,5 @@
-//! Where the result goes. Everything is opened before the build starts, so that a path that cannot
-//! be written is found out then.
+//! Where results go. Everything is opened, or tried, before the build starts, so that a path that
+//! cannot be written is found out then.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -46,42 +46,61 @@ impl Outputs {
             bail!("--report and --capture name the same file: give each its own");
         }
         Ok(Self {
-            report: report.map(|p| Output::open(p, REPORT_MODE)).transpose()?,
-            capture: capture.map(|p| Output::open(p, CAPTURE_MODE)).transpose()?,
+            report: report.map(Output::report).transpose()?,
+            capture: capture.map(Output::capture).transpose()?,
         })
     }
 
     /// Writes the result to each, and says what became of it.
     pub fn write(self, capture: &Capture, report: &Report, out: &mut dyn Write) -> Vec<Result<()>> {
-        let plain = render::Style { color: false };
         let mut written = vec![];
         if let Some(to) = self.capture {
-            written.push(to.write(out, |w| capture::write(capture, w)));
+            written.push(to.write_capture(capture, out));
         }
         if let Some(to) = self.report {
-            written.push(to.write(out, |mut w| {
-                render::write(report, Format::Json, plain, &mut w)
-            }));
+            written.push(to.write_report(report, out));
         }
         written
     }
 }
 
-enum Output {
+/// A file, or standard output, that one result goes to.
+pub enum Output {
+    /// Standard output.
     Stdout,
     /// A device, a pipe, or what a link leads to: written where it is.
     InPlace {
+        /// Its path.
         path: PathBuf,
+        /// What is there, opened.
         file: File,
     },
     /// A file, written beside its path first: a result is there whole or not at all.
     File {
+        /// Its path.
         path: PathBuf,
+        /// The file beside it.
         partial: Partial,
     },
 }
 
 impl Output {
+    /// For a report.
+    ///
+    /// # Errors
+    /// Where it cannot be written; nothing is left behind then.
+    pub fn report(path: &Path) -> Result<Self> {
+        Self::open(path, REPORT_MODE)
+    }
+
+    /// For a capture.
+    ///
+    /// # Errors
+    /// Where it cannot be written; nothing is left behind then.
+    pub fn capture(path: &Path) -> Result<Self> {
+        Self::open(path, CAPTURE_MODE)
+    }
+
     fn open(path: &Path, mode: u32) -> Result<Self> {
         if is_stdout(path) {
             return Ok(Self::Stdout);
@@ -110,6 +129,25 @@ impl Output {
             path: path.to_owned(),
             partial: Partial::create(path, mode).with_context(cannot)?,
         })
+    }
+
+    /// Writes a report.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_report(self, report: &Report, out: &mut dyn Write) -> Result<()> {
+        let plain = render::Style { color: false };
+        self.write(out, |mut w| {
+            render::write(report, Format::Json, plain, &mut w)
+        })
+    }
+
+    /// Writes a capture.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_capture(self, capture: &Capture, out: &mut dyn Write) -> Result<()> {
+        self.write(out, |w| capture::write(capture, w))
     }
 
     fn write(
@@ -150,7 +188,7 @@ fn filled(file: &File, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> i
 }
 
 /// A new file beside the one that it will replace. Dropped before that, it is removed.
-struct Partial {
+pub struct Partial {
     path: PathBuf,
     file: File,
 }
@@ -202,6 +240,29 @@ impl Drop for Partial {
         // After the rename there is nothing left to remove.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Tries whether files can be made in a folder, or it be made. Leaves nothing behind.
+///
+/// # Errors
+/// Where they cannot.
+pub fn try_folder(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|dir| dir.symlink_metadata().is_ok());
+    let there = match there {
+        Some(dir) => dir,
+        None => Path::new("."),
+    };
+    let tried = if there.is_dir() {
+        Partial::create(&there.join("kcap"), REPORT_MODE).map(drop)
+    } else {
+        Err(io::ErrorKind::NotADirectory.into())
+    };
+    tried.with_context(|| {
+        format!(
+            "cannot write into the folder {}: choose one that is writable, or can be made",
+            path.display()
+        )
+    })
 }
 
 /// Whether a path is `-`, or a name of what standard output already is, as `/dev/stdout`.

@@ -1,0 +1,267 @@
+//! Kaniko's command line: what kcap sets, then what was given; and what of it may be shown.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::Request;
+
+/// Where the container finds the Dockerfile.
+pub(super) const DOCKERFILE: &str = "/Dockerfile";
+/// Where it finds the build context.
+pub(super) const CONTEXT: &str = "/kaniko-context";
+/// Where it writes the image.
+pub(super) const ARCHIVE: &str = "/kaniko-image.tar";
+/// What stands for a value that must not be shown.
+const HIDDEN: &str = "***";
+/// Secrets shorter than this many bytes are not looked for: masking every `1` or `yes` of a log would
+/// destroy it, and tell as much.
+const LEAST: usize = 4;
+
+/// Flags of a program.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    /// As the program gets them.
+    pub given: Vec<String>,
+    /// Without the values that must not be shown.
+    pub shown: Vec<String>,
+    /// Those values.
+    pub secrets: Vec<String>,
+}
+
+/// Kaniko's arguments for this build. Values of the executor's variables are among the secrets.
+///
+/// # Errors
+/// Where one is not UTF-8: what engines and runtimes take is JSON.
+pub(super) fn kaniko(request: &Request) -> Result<Arguments> {
+    let mut own = vec![
+        "-f".to_owned(),
+        DOCKERFILE.into(),
+        "-c".into(),
+        CONTEXT.into(),
+    ];
+    if !request.push {
+        own.push("--no-push".into());
+    }
+    if request.archive.is_some() {
+        own.push(format!("--tar-path={ARCHIVE}"));
+    }
+    let mut arguments = Arguments {
+        shown: own.clone(),
+        given: own,
+        secrets: Vec::new(),
+    };
+    for (_, value) in &request.environment {
+        arguments.hide(&value.to_string_lossy());
+    }
+    let flags =
+        masked(&request.flags, &["--build-arg"]).context("a flag cannot be passed on to Kaniko")?;
+    arguments.given.extend(flags.given);
+    arguments.shown.extend(flags.shown);
+    for secret in &flags.secrets {
+        arguments.hide(secret);
+    }
+    Ok(arguments)
+}
+
+/// These flags; `carriers` are those that are followed by, or hold, `NAME=VALUE` with a value that must
+/// not be shown.
+///
+/// # Errors
+/// Where one is not UTF-8.
+pub(super) fn masked(flags: &[OsString], carriers: &[&str]) -> Result<Arguments> {
+    let mut arguments = Arguments::default();
+    let mut pair_follows = false;
+    for flag in flags {
+        let flag = text(flag)?;
+        let start = if pair_follows {
+            Some(0)
+        } else {
+            carriers.iter().find_map(|carrier| {
+                let rest = flag.strip_prefix(carrier)?;
+                // `-eNAME=VALUE` is possible for flags of one letter.
+                (rest.starts_with('=') || (!carrier.starts_with("--") && !rest.is_empty()))
+                    .then_some(carrier.len() + usize::from(rest.starts_with('=')))
+            })
+        };
+        arguments.given.push(flag.to_owned());
+        match start.and_then(|start| Some((start, flag[start..].split_once('=')?))) {
+            Some((start, (name, value))) => {
+                arguments
+                    .shown
+                    .push(format!("{}{name}={HIDDEN}", &flag[..start]));
+                arguments.hide(value);
+            }
+            None => arguments.shown.push(flag.to_owned()),
+        }
+        pair_follows = !pair_follows && carriers.contains(&flag);
+    }
+    Ok(arguments)
+}
+
+impl Arguments {
+    /// Adds a secret; each line of several for itself too, since logs are written by lines.
+    fn hide(&mut self, value: &str) {
+        let lines = value.lines().filter(|_| value.contains('\n'));
+        for text in lines.chain([value]) {
+            if text.len() >= LEAST && !self.secrets.iter().any(|known| known == text) {
+                self.secrets.push(text.to_owned());
+            }
+        }
+    }
+}
+
+/// The text, where it is some.
+///
+/// # Errors
+/// Where it is not UTF-8.
+pub(super) fn text(value: &OsStr) -> Result<&str> {
+    value
+        .to_str()
+        .with_context(|| format!("{:?} is not UTF-8", value.display().to_string()))
+}
+
+/// The path as text, for use in a container's configuration.
+///
+/// # Errors
+/// Where it is not UTF-8.
+pub(super) fn path_text(path: &Path) -> Result<&str> {
+    text(path.as_os_str()).context("a path cannot be mounted; rename it")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::launch::{Executor, Seccomp};
+
+    fn request(flags: &[&str]) -> Request {
+        Request {
+            dockerfile: "Dockerfile".into(),
+            context: ".".into(),
+            executor: Executor::Image("kaniko".into()),
+            capabilities: 0,
+            seccomp: Seccomp::Docker,
+            flags: flags.iter().map(Into::into).collect(),
+            push: false,
+            archive: None,
+            environment: vec![],
+            network: None,
+            engine_flags: vec![],
+        }
+    }
+
+    #[test]
+    fn given_flags_come_last() {
+        let mut request = request(&["--no-push=false", "--reproducible"]);
+        assert_eq!(
+            kaniko(&request).unwrap().given,
+            [
+                "-f",
+                "/Dockerfile",
+                "-c",
+                "/kaniko-context",
+                "--no-push",
+                "--no-push=false",
+                "--reproducible"
+            ]
+        );
+        request.push = true;
+        request.archive = Some(PathBuf::from("image.tar"));
+        let given = kaniko(&request).unwrap().given;
+        assert!(!given.contains(&"--no-push".to_owned()), "{given:?}");
+        assert_eq!(given[4], "--tar-path=/kaniko-image.tar");
+    }
+
+    #[test]
+    fn values_of_build_arguments_are_not_shown() {
+        let mut request = request(&[
+            "--build-arg",
+            "TOKEN=first-secret",
+            "--build-arg=KEY=second=secret",
+            "--build-arg",
+            "INHERITED",
+            "--build-arg",
+            "--build-arg=x=third-secret",
+            "--target=x",
+        ]);
+        let arguments = kaniko(&request).unwrap();
+        assert_eq!(
+            arguments.shown[5..],
+            [
+                "--build-arg",
+                "TOKEN=***",
+                "--build-arg=KEY=***",
+                "--build-arg",
+                "INHERITED",
+                "--build-arg",
+                "--build-arg=***",
+                "--target=x"
+            ]
+        );
+        assert_eq!(arguments.given[6], "TOKEN=first-secret");
+        request.environment = vec![("KEYS".into(), "one line\nno\nfirst-secret".into())];
+        let secrets = kaniko(&request).unwrap().secrets;
+        for secret in [
+            "one line",
+            "one line\nno\nfirst-secret",
+            "first-secret",
+            "second=secret",
+            "x=third-secret",
+        ] {
+            assert!(secrets.iter().any(|s| s == secret), "{secret}: {secrets:?}");
+        }
+        assert_eq!(
+            secrets.len(),
+            5,
+            "short texts and doubles stay out: {secrets:?}"
+        );
+    }
+
+    #[test]
+    fn flags_of_one_letter_carry_pairs_too() {
+        let flags = [
+            "--memory=64m",
+            "-e",
+            "A=first",
+            "--env=B=second",
+            "-eC=third",
+            "-e=D=fourth",
+            "--env",
+            "E",
+            "--env-file=x=y",
+            "--entrypoint=/x",
+        ];
+        let arguments = masked(&flags.map(Into::into), &["--env", "-e"]).unwrap();
+        assert_eq!(
+            arguments.shown,
+            [
+                "--memory=64m",
+                "-e",
+                "A=***",
+                "--env=B=***",
+                "-eC=***",
+                "-e=D=***",
+                "--env",
+                "E",
+                "--env-file=x=y",
+                "--entrypoint=/x"
+            ]
+        );
+        assert_eq!(arguments.given, flags);
+        assert_eq!(arguments.secrets, ["first", "second", "third", "fourth"]);
+    }
+
+    #[test]
+    fn flags_that_are_not_text_are_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let mut request = request(&[]);
+        request.flags = vec![OsString::from_vec(b"--label=\xff".to_vec())];
+        let error = format!("{:#}", kaniko(&request).unwrap_err());
+        assert!(error.contains("is not UTF-8"), "{error}");
+    }
+}

@@ -1,0 +1,146 @@
+//! What an executor was told to build, read from inside its container as it starts: its command line
+//! names the Dockerfile. Best effort: the process may be over, and then nothing is known.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+/// Longest command line read, in bytes.
+const COMMAND: u64 = 1 << 20;
+/// Largest Dockerfile read, in bytes.
+const DOCKERFILE: u64 = 4 << 20;
+
+/// The command line of a process; empty where it is over.
+pub fn command(pid: u32) -> Vec<String> {
+    let mut bytes = vec![];
+    if let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) {
+        // Nobody is helped by an error: what was read is what there is.
+        let _ = file.take(COMMAND).read_to_end(&mut bytes);
+    }
+    bytes
+        .strip_suffix(b"\0")
+        .unwrap_or(&bytes)
+        .split(|&b| b == 0)
+        .map(|arg| String::from_utf8_lossy(arg).into_owned())
+        .collect()
+}
+
+/// The Dockerfile that an executor with this command line builds, as it names it, and its bytes.
+pub fn dockerfile(pid: u32, command: &[String]) -> Option<(PathBuf, Vec<u8>)> {
+    let named = option(command, "--dockerfile", "-f").unwrap_or_else(|| "Dockerfile".into());
+    let context = option(command, "--context", "-c").unwrap_or_else(|| "/workspace/".into());
+    // Of the other kinds of context, Kaniko fetches the Dockerfile later.
+    let context = context
+        .strip_prefix("dir://")
+        .unwrap_or(&context)
+        .to_owned();
+    let root = File::open(format!("/proc/{pid}/root")).ok()?;
+    let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    // As Kaniko's resolveDockerfilePath (cmd/executor/cmd/root.go): as given, else in the context.
+    [cwd.join(&named), Path::new(&context).join(&named)]
+        .iter()
+        .find_map(|path| Some((named.clone().into(), read_in(&root, path).ok()?)))
+}
+
+/// The value of an option in any of the forms that Kaniko's parser takes; the last one counts.
+fn option(command: &[String], long: &str, short: &str) -> Option<String> {
+    let mut value = None;
+    let mut args = command.iter().skip(1);
+    while let Some(arg) = args.next() {
+        if arg == long || arg == short {
+            value = args.next().cloned().or(value);
+        } else if let Some(given) = arg
+            .strip_prefix(long)
+            .and_then(|rest| rest.strip_prefix('='))
+        {
+            value = Some(given.to_owned());
+        } else if let Some(given) = arg.strip_prefix(short)
+            && !arg.starts_with("--")
+        {
+            value = Some(given.strip_prefix('=').unwrap_or(given).to_owned());
+        }
+    }
+    value
+}
+
+/// Reads a file below a root, out of which no link leads.
+fn read_in(root: &File, path: &Path) -> io::Result<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: integers, for which zero is a value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    // Not waiting for the writer of a pipe.
+    how.flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY) as u64;
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: the path and the struct are live, and the struct is of the size given.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of_val(&how),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor.
+    let file = unsafe { File::from_raw_fd(fd as i32) };
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = vec![];
+    file.take(DOCKERFILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > DOCKERFILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn options_in_all_their_forms() {
+        let of = |text| option(&words(text), "--dockerfile", "-f");
+        assert_eq!(of("x -f a").as_deref(), Some("a"));
+        assert_eq!(of("x -fa").as_deref(), Some("a"));
+        assert_eq!(of("x -f=a").as_deref(), Some("a"));
+        assert_eq!(of("x --dockerfile a").as_deref(), Some("a"));
+        assert_eq!(of("x --dockerfile=a -f b").as_deref(), Some("b"));
+        assert_eq!(of("x --force --dockerfiles=a"), None);
+        assert_eq!(of("x -f"), None);
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("root");
+        std::fs::create_dir_all(inner.join("etc")).unwrap();
+        std::fs::write(dir.path().join("secret"), "outside").unwrap();
+        std::fs::write(inner.join("etc/file"), "inside").unwrap();
+        symlink("/etc/file", inner.join("absolute")).unwrap();
+        symlink("../../../secret", inner.join("up")).unwrap();
+        let root = File::open(&inner).unwrap();
+        let read = |path: &str| read_in(&root, Path::new(path));
+        assert_eq!(read("/etc/file").unwrap(), b"inside");
+        assert_eq!(read("absolute").unwrap(), b"inside");
+        assert!(read("up").is_err());
+        assert!(read("/../secret").is_err());
+        assert!(read("/etc").is_err());
+    }
+}

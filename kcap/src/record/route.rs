@@ -1,0 +1,226 @@
+//! Sorts what the kernel side sends by session. A generation belongs to the session of the one that
+//! it came from; the record that announces it was reserved before anything could be counted under
+//! it, so that its session is known by then.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::PathBuf,
+};
+
+use kcap_common::abi::record::{exec_flag, how};
+
+use super::{
+    assemble::{Assembler, Executed, line},
+    filecaps::Reader,
+    inside,
+    kernel::{Finish, Raw},
+};
+
+/// What the rest of kcap is told while it happens.
+#[derive(Debug)]
+pub enum Seen {
+    /// An executor opened a session of its own.
+    Opened(u64, Opened),
+    /// The executor of a session wrote a line to its log.
+    Line(u64, String),
+    /// So many checks of a session have been counted until now.
+    Checks(u64, u64),
+}
+
+/// How a session came to be, where an executor opened it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Lines of `/proc/PID/cgroup` then: they name the container.
+    pub cgroups: String,
+    /// The command line of the executor.
+    pub command: Vec<String>,
+}
+
+/// One session's share.
+pub struct Session {
+    /// What was recorded.
+    pub assembler: Assembler,
+    /// Set where an executor opened it.
+    pub opened: Option<Opened>,
+    /// What its first executor builds, where that could be read.
+    pub dockerfile: Option<(PathBuf, Vec<u8>)>,
+    looked: bool,
+    told: u64,
+}
+
+/// Sorts records into sessions.
+pub struct Router {
+    base: u64,
+    sessions: BTreeMap<u64, Session>,
+    of_program: HashMap<u32, u64>,
+    /// What names a generation that was never announced: its record was lost.
+    strays: Assembler,
+    files: Reader,
+}
+
+impl Router {
+    /// Starts one whose times count from `base`, `CLOCK_MONOTONIC` nanoseconds.
+    pub fn new(base: u64) -> Self {
+        Self {
+            base,
+            sessions: BTreeMap::new(),
+            of_program: HashMap::new(),
+            strays: Assembler::new(base),
+            files: Reader::default(),
+        }
+    }
+
+    /// Takes one record; `tell` hears what others may want to know at once.
+    pub fn take(&mut self, raw: Raw, tell: &mut dyn FnMut(Seen)) {
+        let session = match &raw {
+            Raw::Enter(e) => {
+                if e.how == how::OPENED {
+                    let opened = Opened::read(e.tgid);
+                    tell(Seen::Opened(e.session, opened.clone()));
+                    self.session(e.session).opened.get_or_insert(opened);
+                }
+                self.of_program.insert(e.program, e.session);
+                Some(e.session)
+            }
+            Raw::Fork(f) => self.follow(f.parent, f.program),
+            Raw::Exec(e) => {
+                let session = self.follow(e.previous, e.program);
+                if e.flags & exec_flag::EXECUTOR != 0
+                    && let Some(session) = session
+                {
+                    self.session(session).look(e.tgid);
+                }
+                session
+            }
+            Raw::Phase(p) => self.follow(p.previous, p.program),
+            Raw::Tally(key, _) => self.of_program.get(&key.program).copied(),
+            Raw::Evidence(e) => self.of_program.get(&e.key.program).copied(),
+            Raw::Unasked(u) => self.of_program.get(&u.key.program).copied(),
+            Raw::Argv { program, .. } => self.of_program.get(program).copied(),
+            Raw::Exit(e) => self.of_program.get(&e.program).copied(),
+        };
+        let files = &mut self.files;
+        let read = &mut |file: &Executed<'_>| files.read(file);
+        match session {
+            Some(id) => {
+                let base = self.base;
+                let at = self
+                    .sessions
+                    .entry(id)
+                    .or_insert_with(|| Session::new(base));
+                if let Raw::Phase(p) = &raw {
+                    tell(Seen::Line(id, line(p)));
+                }
+                at.assembler.take(raw, read);
+            }
+            None => self.strays.take(raw, read),
+        }
+    }
+
+    /// Notes records that were none of ours.
+    pub fn unknown(&mut self, n: u64) {
+        self.strays.unknown(n);
+    }
+
+    /// Tells how many checks were counted, where that has changed.
+    pub fn progress(&mut self, tell: &mut dyn FnMut(Seen)) {
+        for (id, session) in &mut self.sessions {
+            let now = session.assembler.checks();
+            if now != session.told {
+                session.told = now;
+                tell(Seen::Checks(*id, now));
+            }
+        }
+    }
+
+    /// Adds the counts that were left in the kernel.
+    pub fn settle(&mut self, left: &Finish) {
+        for &(key, n) in &left.tallies {
+            self.take(Raw::Tally(key, n), &mut |_| ());
+        }
+    }
+
+    /// Takes out the sessions that `wanted` picks, put together to one; `None` where there is none.
+    /// What could not be told apart is everybody's loss.
+    pub fn split_off(
+        &mut self,
+        mut wanted: impl FnMut(u64, Option<&Opened>) -> bool,
+    ) -> Option<Assembler> {
+        let ids: Vec<u64> = (self.sessions.iter())
+            .filter(|(id, session)| wanted(**id, session.opened.as_ref()))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut all: Option<Assembler> = None;
+        for id in ids {
+            let Some(session) = self.sessions.remove(&id) else {
+                continue;
+            };
+            match &mut all {
+                None => all = Some(session.assembler),
+                Some(all) => all.absorb(session.assembler),
+            }
+        }
+        if let Some(all) = &mut all {
+            all.suffer(&self.strays);
+        }
+        all
+    }
+
+    /// What the first executor of these sessions builds, where that could be read.
+    pub fn dockerfile(&self, wanted: impl Fn(u64) -> bool) -> Option<(PathBuf, Vec<u8>)> {
+        (self.sessions.iter())
+            .filter(|(id, _)| wanted(**id))
+            .find_map(|(_, session)| session.dockerfile.clone())
+    }
+
+    /// The sessions that executors opened.
+    pub fn opened(&self) -> impl Iterator<Item = (u64, &Opened)> {
+        (self.sessions.iter()).filter_map(|(id, session)| Some((*id, session.opened.as_ref()?)))
+    }
+
+    fn session(&mut self, id: u64) -> &mut Session {
+        let base = self.base;
+        (self.sessions.entry(id)).or_insert_with(|| Session::new(base))
+    }
+
+    fn follow(&mut self, from: u32, to: u32) -> Option<u64> {
+        let session = self.of_program.get(&from).copied()?;
+        self.of_program.insert(to, session);
+        Some(session)
+    }
+}
+
+impl Session {
+    fn new(base: u64) -> Self {
+        Self {
+            assembler: Assembler::new(base),
+            opened: None,
+            dockerfile: None,
+            looked: false,
+            told: 0,
+        }
+    }
+
+    /// Reads what the first executor builds.
+    fn look(&mut self, pid: u32) {
+        if !std::mem::replace(&mut self.looked, true) {
+            self.dockerfile = inside::dockerfile(pid, &inside::command(pid));
+        }
+    }
+}
+
+impl Opened {
+    /// Looks at a process that is about to run the executor. Empty where it is over already.
+    fn read(pid: u32) -> Self {
+        Self {
+            cgroups: fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(),
+            command: inside::command(pid),
+        }
+    }
+
+    /// A container of this id is in the path of its cgroup.
+    pub fn is_container(&self, id: &str) -> bool {
+        !id.is_empty() && self.cgroups.contains(id)
+    }
+}
