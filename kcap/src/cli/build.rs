@@ -306,9 +306,8 @@ impl Builds {
                 self.progress.say(&format!("{error:#}"));
             }
         }
-        let out_of_memory = capture.subject.out_of_memory;
         let build = Build::traced(name, report);
-        let line = summary::line(&build, out_of_memory);
+        let line = summary::line(&build);
         (self.progress).ended(position, &line, build.status != Status::Built);
         build
     }

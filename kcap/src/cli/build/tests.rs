@@ -73,7 +73,7 @@ fn build(change: impl FnOnce(&mut Capture)) -> Build {
 
 #[test]
 fn one_line_on_how_a_build_ended() {
-    let with = |change: fn(&mut Capture)| summary::line(&build(change), false);
+    let with = |change: fn(&mut Capture)| summary::line(&build(change));
     assert_eq!(
         with(|_| {}),
         "built in 3.4s, 0 checks; nothing was seen to be needed"
@@ -101,9 +101,13 @@ fn one_line_on_how_a_build_ended() {
         refused,
         "failed with exit code 1 after 3.4s, 1 checks; needs CHOWN; refused: CHOWN"
     );
+    let killed = with(|c| {
+        c.subject.exit_status = Some(137);
+        c.subject.out_of_memory = true;
+    });
     assert!(
-        summary::line(&build(|c| c.subject.exit_status = Some(137)), true)
-            .starts_with("killed for want of memory after 3.4s: ")
+        killed.starts_with("killed for want of memory after 3.4s: "),
+        "{killed}"
     );
 }
 
