@@ -51,7 +51,7 @@ pub fn write<W: Write>(matrix: &Matrix, style: Style, to: &mut W) -> io::Result<
     for note in notes(matrix) {
         screen.section(Paint::Unsure, "NOTE", &note)?;
     }
-    if lossless && reports(matrix).next().is_some() {
+    if lossless && matrix.builds.iter().any(|b| b.status == Status::Built) {
         let add = names(&matrix.union.required, ", ");
         let text = format!("capabilities: {{drop: [ALL], add: [{add}]}}");
         screen.section(Paint::Bold, "APPLY", &text)?;

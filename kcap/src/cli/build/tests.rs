@@ -127,3 +127,15 @@ fn the_exit_code_is_the_gravest() {
     );
     assert_eq!(exit_code(&[failed(), ok()], true), exit::USAGE);
 }
+
+#[test]
+fn a_container_without_an_executor_is_no_build() {
+    let of = |change: fn(&mut Capture)| {
+        let (status, why) = unstarted(&build(change).report.unwrap());
+        assert!(!why.is_empty());
+        status
+    };
+    assert_eq!(of(|_| {}), Status::Error);
+    assert_eq!(of(|c| c.subject.exit_status = Some(125)), Status::Error);
+    assert_eq!(of(|c| c.interrupted = true), Status::NotStarted);
+}
