@@ -163,9 +163,11 @@ impl Facts {
     }
 
     /// Inode number of the mount namespace that the host's own programs run in: that of its first
-    /// process; 0 where it cannot be read.
+    /// process, or where that one cannot be looked at, kcap's own; 0 where neither can be read.
     pub fn host_mount_ns_inode() -> u32 {
-        fs::metadata("/proc/1/ns/mnt").map_or(0, |ns| ns.ino() as u32)
+        fs::metadata("/proc/1/ns/mnt")
+            .or_else(|_| fs::metadata("/proc/self/ns/mnt"))
+            .map_or(0, |ns| ns.ino() as u32)
     }
 }
 

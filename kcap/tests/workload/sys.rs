@@ -121,6 +121,10 @@ pub fn setpgid(pid: i32, group: i32) -> Result<i64, Errno> {
     call!(libc::SYS_setpgid, pid, group)
 }
 
+pub fn setsid() -> Result<i64, Errno> {
+    call!(libc::SYS_setsid)
+}
+
 pub fn socket(family: c_int, kind: c_int, protocol: c_int) -> Result<c_int, Errno> {
     call!(libc::SYS_socket, family, kind, protocol).map(|fd| fd as c_int)
 }
@@ -193,6 +197,17 @@ pub fn fchmod(fd: c_int, mode: u32) -> Result<i64, Errno> {
 
 pub fn fchown(fd: c_int, user: i32, group: i32) -> Result<i64, Errno> {
     call!(libc::SYS_fchown, fd, user, group)
+}
+
+/// `fchownat` of an open file: what `fchown` does, counted elsewhere.
+pub fn fchownat(fd: c_int, user: i32, group: i32) -> Result<i64, Errno> {
+    let (empty, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+    call!(libc::SYS_fchownat, fd, empty, user, group, flags)
+}
+
+/// Makes `as_fd` the same open file, which programs executed later have, too.
+pub fn inherit_as(fd: c_int, as_fd: c_int) -> Result<i64, Errno> {
+    call!(libc::SYS_dup2, fd, as_fd)
 }
 
 /// File mode without the type, as `fstat` says.

@@ -24,6 +24,8 @@ const GUESTS: [(&str, Preempt, Cgroup); 4] = [
 ];
 /// Longer than the tests take in a guest, ten to twenty times slower than its host.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// Test programs that run as root here, and in the guests.
+const ROOT_TESTS: [&str; 2] = ["root", "phases"];
 /// The target that static programs are built for; naming it keeps build scripts dynamic.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// One test at a time, since each traces; skips are told at once.
@@ -151,12 +153,14 @@ fn root(tier: &mut Tier) -> Result<()> {
         return Ok(());
     }
     let programs = Programs::build(sh::cargo)?;
-    tier.tests(
-        Command::new(programs.get("root")?)
-            .args(TEST_ARGS)
-            .current_dir(sh::workspace().join("kcap"))
-            .envs(programs.environment()?),
-    )?;
+    for test in ROOT_TESTS {
+        tier.tests(
+            Command::new(programs.get(test)?)
+                .args(TEST_ARGS)
+                .current_dir(sh::workspace().join("kcap"))
+                .envs(programs.environment()?),
+        )?;
+    }
     // Performance is gated on what the verifier walks, which no other load changes.
     let xtask = std::env::current_exe().context("cannot find cargo xtask itself")?;
     tier.check(
@@ -195,7 +199,6 @@ fn vm(tier: &mut Tier) -> Result<()> {
             continue;
         };
         println!("\n--- {name}");
-        let test = programs.get("root")?.to_string_lossy().into_owned();
         let machine = Machine {
             kernel,
             preempt,
@@ -208,9 +211,7 @@ fn vm(tier: &mut Tier) -> Result<()> {
                 .map(|(key, value)| format!("{key}={}", value.display()))
                 .collect(),
             timeout: GUEST_TIMEOUT,
-            command: std::iter::once(test)
-                .chain(TEST_ARGS.map(str::to_owned))
-                .collect(),
+            command: one_by_one(&programs)?,
         };
         let mut counter = Counter::default();
         match machine.run(|line| counter.line(line)) {
@@ -219,6 +220,20 @@ fn vm(tier: &mut Tier) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A command of the guest's that runs all test programs, whatever becomes of each.
+fn one_by_one(programs: &Programs) -> Result<Vec<String>> {
+    let mut command = vec!["sh".to_owned(), "-c".to_owned()];
+    command.push(format!(
+        "status=0; for test; do \"$test\" {} || status=$?; done; exit $status",
+        TEST_ARGS.join(" ")
+    ));
+    command.push("sh".to_owned());
+    for test in ROOT_TESTS {
+        command.push(programs.get(test)?.to_string_lossy().into_owned());
+    }
+    Ok(command)
 }
 
 fn engines(tier: &mut Tier) -> Result<()> {
@@ -254,13 +269,15 @@ fn engines(tier: &mut Tier) -> Result<()> {
 struct Programs(BTreeMap<String, PathBuf>);
 
 impl Programs {
-    /// Builds kcap, its test program `root`, and the workload that this traces, with the cargo
-    /// that `cargo` makes.
+    /// Builds kcap, its test programs that run as root, and what they trace, with the cargo that
+    /// `cargo` makes.
     fn build(cargo: impl Fn() -> Command) -> Result<Self> {
-        // One command would build the workload as a test program as well, without its `main`.
+        // One command would build the examples as test programs as well, without their `main`.
         let mut programs = Self(BTreeMap::new());
-        programs.add(cargo().args(["build", "--bin", "kcap", "--example", "workload"]))?;
-        programs.add(cargo().args(["test", "--no-run", "--test", "root"]))?;
+        let examples = ["--example", "workload", "--example", "executor"];
+        programs.add(cargo().args(["build", "--bin", "kcap"]).args(examples))?;
+        let tests = ROOT_TESTS.iter().flat_map(|test| ["--test", test]);
+        programs.add(cargo().args(["test", "--no-run"]).args(tests))?;
         Ok(programs)
     }
 
@@ -297,9 +314,10 @@ impl Programs {
     }
 
     /// How a test program finds the others.
-    fn environment(&self) -> Result<[(&'static str, &Path); 2]> {
+    fn environment(&self) -> Result<[(&'static str, &Path); 3]> {
         Ok([
             ("KCAP_WORKLOAD", self.get("workload")?),
+            ("KCAP_EXECUTOR", self.get("executor")?),
             ("CARGO_BIN_EXE_kcap", self.get("kcap")?),
         ])
     }
