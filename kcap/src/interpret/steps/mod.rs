@@ -16,7 +16,7 @@
 
 mod events;
 mod fit;
-mod line;
+pub(crate) mod line;
 mod lineage;
 mod place;
 mod plan;
