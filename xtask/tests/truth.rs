@@ -185,5 +185,8 @@ fn needs_known_by_reasoning_are_found_and_hold() {
     found["needed"] = Value::Array(Vec::new());
     fs::write(&path, found.to_string()).unwrap();
     let (holds, said) = truth(corpus.path(), &["setgid-bit", "--check"]);
-    assert!(!holds && said.contains("needed: CHOWN (Failed) FSETID (Changed)"), "{said}");
+    assert!(
+        !holds && said.contains("needed: CHOWN (Failed) FSETID (Changed)"),
+        "{said}"
+    );
 }

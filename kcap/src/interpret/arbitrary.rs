@@ -348,29 +348,27 @@ fn log_line() -> impl Strategy<Value = (String, bool)> {
         ("{\"level\":\"info\",\"msg\":\"", "\",\"time\":\"\"}"),
         ("time=\"\" level=info msg=\"", "\""),
     ]);
-    let written = (format, text, 0usize..400, any::<bool>()).prop_map(
-        |((start, end), text, length, cut)| {
+    let written =
+        (format, text, 0usize..400, any::<bool>()).prop_map(|((start, end), text, length, cut)| {
             let whole = format!("{start}{text}{end}");
             if cut && length < whole.len() {
                 (whole[..length].to_owned(), true)
             } else {
                 (whole, false)
             }
-        },
-    );
+        });
     prop_oneof![8 => written, 1 => any::<String>().prop_map(|text| (text, false))]
 }
 
 /// Lines that begin phases, or claim to.
 fn log() -> impl Strategy<Value = Vec<LogLine>> {
-    let line = (log_line(), 0u32..24, any::<u32>()).prop_map(|((text, cut), program, time)| {
-        LogLine {
+    let line =
+        (log_line(), 0u32..24, any::<u32>()).prop_map(|((text, cut), program, time)| LogLine {
             time_ns: u64::from(time),
             program,
             text,
             cut,
-        }
-    });
+        });
     vec(line, 0..24)
 }
 

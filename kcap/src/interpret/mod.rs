@@ -111,14 +111,20 @@ fn subject(session: &Session<'_>) -> Subject {
         context: subject.context.clone(),
         executor: session.scope.executor.map(|p| Executor {
             path: bounded(&p.path, TEXT),
-            given: subject.executor.as_deref().map(|given| bounded(given, TEXT)),
+            given: subject
+                .executor
+                .as_deref()
+                .map(|given| bounded(given, TEXT)),
         }),
         command,
         exit_status: subject.exit_status,
         started: subject.started.clone(),
         duration_ms: subject.duration_ms,
         capabilities: Cap::of_mask(session.scope.bounding().unwrap_or(0)).collect(),
-        engine: subject.engine.as_deref().map(|engine| bounded(engine, TEXT)),
+        engine: subject
+            .engine
+            .as_deref()
+            .map(|engine| bounded(engine, TEXT)),
         late: subject.late,
         out_of_memory: subject.out_of_memory,
         last_step: session.steps.last,
@@ -190,7 +196,9 @@ fn notes(session: &Session<'_>, mut notes: Vec<String>) -> Vec<String> {
         notes.push("the trace ended before the build did: what came later was not seen".to_owned());
     }
     if capture.subject.late {
-        notes.push("the trace began when the build was running: what came before was not seen".to_owned());
+        notes.push(
+            "the trace began when the build was running: what came before was not seen".to_owned(),
+        );
     }
     if capture.subject.out_of_memory {
         notes.push("the container was killed for want of memory".to_owned());

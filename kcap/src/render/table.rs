@@ -20,8 +20,16 @@ const LINES: usize = 6;
 const LOG: usize = 6;
 /// Kinds of steps that are the executor's work around instructions, or no part of a Dockerfile.
 const PHASES: [&str; 10] = [
-    "start", "retrieve", "context", "unpack", "snapshot", "stage-end", "push", "job",
-    "container-start", "other",
+    "start",
+    "retrieve",
+    "context",
+    "unpack",
+    "snapshot",
+    "stage-end",
+    "push",
+    "job",
+    "container-start",
+    "other",
 ];
 
 /// Colours of labels.
@@ -356,8 +364,14 @@ fn ending<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<(
     }
     let last = (subject.last_step).and_then(|index| report.steps.get(index as usize));
     if let Some(step) = last {
-        let line = step.line.map_or_else(String::new, |line| format!("line {line}: "));
-        screen.section(Paint::Bad, "LAST", &format!("{line}{}", head(&step.text, 200)))?;
+        let line = step
+            .line
+            .map_or_else(String::new, |line| format!("line {line}: "));
+        screen.section(
+            Paint::Bad,
+            "LAST",
+            &format!("{line}{}", head(&step.text, 200)),
+        )?;
     }
     let skip = subject.log.len().saturating_sub(LOG);
     for (index, line) in subject.log.iter().skip(skip).enumerate() {

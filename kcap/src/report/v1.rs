@@ -433,9 +433,7 @@ pub enum By {
 }
 
 /// How sharply a step's checks are cut from those of its neighbours.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharp {
     /// By lines of the log that name it, or by the programs that it executed.

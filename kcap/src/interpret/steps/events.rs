@@ -97,7 +97,10 @@ static ROWS: &[Row] = &[
     // pkg/executor/build.go:543
     row(Kind::Unpack, "Unpacking rootfs as cmd "),
     // pkg/executor/build.go:573
-    row(Kind::NoUnpack, "Skipping unpacking as no commands require it"),
+    row(
+        Kind::NoUnpack,
+        "Skipping unpacking as no commands require it",
+    ),
     // pkg/commands/add.go:251
     row(Kind::Ahead, "Using files from context: "),
     // pkg/snapshot/snapshot.go:55
@@ -107,7 +110,10 @@ static ROWS: &[Row] = &[
     // pkg/snapshot/snapshot.go:82
     row(Kind::Snapshot, "Taking snapshot of files..."),
     // GoogleContainerTools 1.24 pkg/snapshot/snapshot.go:75
-    row(Kind::Snapshot, "No files changed in this command, skipping snapshotting."),
+    row(
+        Kind::Snapshot,
+        "No files changed in this command, skipping snapshotting.",
+    ),
     // pkg/commands/run.go:338
     row(Kind::GoesOn, "Cmd: "),
     // GoogleContainerTools before 1.9
@@ -123,7 +129,10 @@ static ROWS: &[Row] = &[
     // pkg/executor/build.go:509
     row(Kind::CacheHit, "Using caching version of cmd: "),
     // pkg/commands/run.go:501, copy.go:260, add.go:173, workdir.go:141
-    row(Kind::FromCache, "Found cached layer, extracting to filesystem"),
+    row(
+        Kind::FromCache,
+        "Found cached layer, extracting to filesystem",
+    ),
     // pkg/executor/build.go:1858
     row(Kind::StageEnd, "Storing source image from stage "),
     // pkg/executor/build.go:1658
@@ -141,7 +150,10 @@ static ROWS: &[Row] = &[
     // pkg/executor/push.go:313
     row(Kind::Push, "Pushing image to "),
     // pkg/executor/push.go:286
-    row(Kind::NoPush, "Skipping push to container registry due to --no-push flag"),
+    row(
+        Kind::NoPush,
+        "Skipping push to container registry due to --no-push flag",
+    ),
 ];
 
 /// The keyword that a message begins with. Kaniko logs every instruction in the Dockerfile's own
@@ -213,11 +225,17 @@ mod tests {
     #[test]
     fn rows_are_all_reached() {
         for (i, row) in ROWS.iter().enumerate() {
-            let first = ROWS.iter().position(|other| row.start.starts_with(other.start));
+            let first = ROWS
+                .iter()
+                .position(|other| row.start.starts_with(other.start));
             assert_eq!(first, Some(i), "{}", row.start);
             assert_eq!(kind(row.level, row.start), row.kind);
         }
-        assert_eq!(kind(Level::Other, "RUN true"), Kind::Other, "a line of -v debug");
+        assert_eq!(
+            kind(Level::Other, "RUN true"),
+            Kind::Other,
+            "a line of -v debug"
+        );
         assert_eq!(kind(Level::Warning, "RUN true"), Kind::Other);
         assert_eq!(kind(Level::Info, "run\ttrue"), Kind::Instruction);
         assert_eq!(kind(Level::Info, "Running: [RUN]"), Kind::Other);

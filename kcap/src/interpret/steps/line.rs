@@ -277,7 +277,12 @@ mod tests {
             text_of(r#"time="t" level=info msg="a\nb\\\x1bc\u00e9""#),
             Some((Level::Info, "a\nb\\\u{1b}c\u{e9}".to_owned()))
         );
-        for other in ["error building image: x", "", "INFO[0001] RUN x", "{\"a\":1}"] {
+        for other in [
+            "error building image: x",
+            "",
+            "INFO[0001] RUN x",
+            "{\"a\":1}",
+        ] {
             assert_eq!(text_of(other), None, "{other}");
         }
     }
@@ -296,10 +301,16 @@ mod tests {
         assert!(message("RUN curl -H ***", false).is("RUN curl -H secret"));
         assert!(message("RUN *** b *** c", false).is("RUN curl b more c"));
         assert!(!message("RUN *** b *** c", false).is("RUN curl b more d"));
-        assert!(!message("RUN ***", false).is("RUN ab"), "too short to be hidden");
+        assert!(
+            !message("RUN ***", false).is("RUN ab"),
+            "too short to be hidden"
+        );
         assert!(message("RUN *** b", true).is("RUN curl b more d"));
         let hidden = message("Taking *** of *** system...", false);
-        assert_eq!(hidden.after("Taking snapshot of full file s"), Some("ystem..."));
+        assert_eq!(
+            hidden.after("Taking snapshot of full file s"),
+            Some("ystem...")
+        );
         assert_eq!(hidden.after("Taking snapshot of full filex"), None);
         assert_eq!(message("***", false).after("Taking snapshot"), None);
         assert_eq!(message("Cmd: x", false).after("Cmd: "), Some("x"));
@@ -308,14 +319,22 @@ mod tests {
 
     #[test]
     fn blanks_are_one() {
-        for (text, expected) in [("RUN a b", "RUN a b"), (" a\t\tb\n", "a b"), ("a  b", "a b"), ("", "")] {
+        for (text, expected) in [
+            ("RUN a b", "RUN a b"),
+            (" a\t\tb\n", "a b"),
+            ("a  b", "a b"),
+            ("", ""),
+        ] {
             assert_eq!(collapsed(text), expected);
         }
     }
 
     #[test]
     fn escapes_for_terminals_are_taken_out() {
-        assert_eq!(without_ansi("\u{1b}[36mINFO\u{1b}[0m[0] x\u{1b}"), "INFO[0] x");
+        assert_eq!(
+            without_ansi("\u{1b}[36mINFO\u{1b}[0m[0] x\u{1b}"),
+            "INFO[0] x"
+        );
     }
 
     proptest! {

@@ -3,11 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::events::Kind;
 use super::place::{Place, Why};
 use super::plan::Plan;
 use super::walk::{self, Line};
 use crate::capture::{Capture, LogLine, Origin, Program};
-use super::events::Kind;
 use crate::interpret::scope::Scope;
 
 /// Programs that look up passwords for registries: no RUN is one (Kaniko's `pkg/creds`).
@@ -47,7 +47,9 @@ impl<'a> Processes<'a> {
                 break *known;
             }
             let program = self.scope.program(at);
-            let previous = program.filter(|p| p.origin == Origin::Phase).and_then(|p| p.parent);
+            let previous = program
+                .filter(|p| p.origin == Origin::Phase)
+                .and_then(|p| p.parent);
             // Marked on the way, so that a cycle ends.
             self.known.insert(at, at);
             chain.push(at);
@@ -77,7 +79,10 @@ pub fn main<'a>(
     processes: &mut Processes<'_>,
     plan: &Plan,
 ) -> Option<Main<'a>> {
-    let mut outermost = Outermost { scope, known: HashMap::new() };
+    let mut outermost = Outermost {
+        scope,
+        known: HashMap::new(),
+    };
     let mut roots: Vec<&Program> = (capture.programs.iter())
         .filter(|p| begins(p) && scope.inside(p.id) && outermost.is(p))
         .collect();
@@ -142,7 +147,10 @@ impl Outermost<'_, '_> {
             chain.push(at);
             match self.scope.program(at) {
                 Some(program) if begins(program) => break true,
-                Some(Program { parent: Some(parent), .. }) => at = *parent,
+                Some(Program {
+                    parent: Some(parent),
+                    ..
+                }) => at = *parent,
                 _ => break false,
             }
         };
@@ -162,7 +170,10 @@ pub fn children(capture: &Capture, processes: &mut Processes<'_>, root: u32) -> 
         .collect();
     let mut children: Vec<&Program> = (capture.programs.iter())
         .filter(|p| p.origin == Origin::Fork && executed.contains(&p.id))
-        .filter(|p| p.parent.is_some_and(|parent| processes.root(parent) == root))
+        .filter(|p| {
+            p.parent
+                .is_some_and(|parent| processes.root(parent) == root)
+        })
         .collect();
     children.sort_by_key(|p| (p.start_ns, p.id));
     children.into_iter().map(|p| p.id).collect()

@@ -113,7 +113,13 @@ fn tell<'a>(
     if !lines.iter().any(|line| line.info) {
         let children = lineage::children(capture, processes, main.root);
         let mut told = silent::tell(plan, &children, completed);
-        own_generations(capture, processes, main.root, Why::Silenced, &mut told.places);
+        own_generations(
+            capture,
+            processes,
+            main.root,
+            Why::Silenced,
+            &mut told.places,
+        );
         notes.push(silent::NOTE.to_owned());
         return told;
     }
@@ -151,7 +157,10 @@ fn own_generations(
 /// The executor came to its end by itself, with success; where its end was not seen, the command
 /// did.
 fn completed(capture: &Capture, processes: &mut Processes<'_>, root: u32) -> bool {
-    let mut own = capture.programs.iter().filter(|p| processes.root(p.id) == root);
+    let mut own = capture
+        .programs
+        .iter()
+        .filter(|p| processes.root(p.id) == root);
     match own.find_map(|p| p.wait_status) {
         Some(status) => status == 0,
         None => capture.subject.exit_status == Some(0) && !capture.interrupted,
@@ -174,7 +183,12 @@ fn collect(
     } = told;
     let count = parts.list().len() as u32;
     let mut used: HashSet<Place> = (0..count).map(Place::Part).collect();
-    used.extend(places.values().copied().filter(|place| !matches!(place, Place::Unclaimed(_))));
+    used.extend(
+        places
+            .values()
+            .copied()
+            .filter(|place| !matches!(place, Place::Unclaimed(_))),
+    );
     let mut claims = Claims::new(scope, places, executor);
     let mut of_program = HashMap::with_capacity(capture.programs.len());
     for program in &capture.programs {
@@ -192,7 +206,10 @@ fn collect(
         });
     }
     let has = |file: &FileCaps| matches!(file, FileCaps::Has { .. });
-    let files = capture.programs.iter().filter(|p| p.exec.as_ref().is_some_and(|e| has(&e.file)));
+    let files = capture
+        .programs
+        .iter()
+        .filter(|p| p.exec.as_ref().is_some_and(|e| has(&e.file)));
     used.extend(files.filter_map(|p| of_program.get(&p.id)).copied());
     if used.is_empty() {
         used.insert(Place::Job);
@@ -211,7 +228,11 @@ fn collect(
     for (step, number) in list.iter_mut().zip(0..) {
         step.index = number;
     }
-    let unknown = if executor { Place::Unclaimed(Why::Lineage) } else { Place::Job };
+    let unknown = if executor {
+        Place::Unclaimed(Why::Lineage)
+    } else {
+        Place::Job
+    };
     // One that is not used is not asked for.
     let at = |place: Place| index.get(&place).copied().unwrap_or_default();
     Steps {
@@ -219,7 +240,10 @@ fn collect(
         last: last.map(|part| at(Place::Part(part))),
         tail,
         notes,
-        of_program: of_program.into_iter().map(|(id, place)| (id, at(place))).collect(),
+        of_program: of_program
+            .into_iter()
+            .map(|(id, place)| (id, at(place)))
+            .collect(),
         outside: at(Place::Outside),
         unknown: at(unknown),
         list,
@@ -292,7 +316,11 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         text: super::bounded(&text, TEXT),
         state: State::Ran,
         by: By::Log,
-        sharp: if parts.mixed(place).is_some() { Sharp::Mixed } else { Sharp::Exact },
+        sharp: if parts.mixed(place).is_some() {
+            Sharp::Mixed
+        } else {
+            Sharp::Exact
+        },
         holds: parts.mixed(place).map(str::to_owned),
         checks: 0,
         required: Vec::new(),
@@ -312,10 +340,13 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         Place::Unpack(number) => Step {
             stage: number,
             line: stages.from(number).and_then(|part| part.line),
-            ..new("unpack", match stages.from(number) {
-                Some(part) => format!("the base image is unpacked: {}", part.text),
-                None => "the base image is unpacked".to_owned(),
-            })
+            ..new(
+                "unpack",
+                match stages.from(number) {
+                    Some(part) => format!("the base image is unpacked: {}", part.text),
+                    None => "the base image is unpacked".to_owned(),
+                },
+            )
         },
         Place::Part(part) => {
             let part = parts.part(part);
@@ -330,7 +361,11 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         }
         Place::Snapshot { stage, part, first } => {
             let part = part.map(|part| parts.part(part));
-            let when = if first { "looked at before" } else { "compared after" };
+            let when = if first {
+                "looked at before"
+            } else {
+                "compared after"
+            };
             let what = part.map_or("the stage begins", |part| &part.text);
             Step {
                 stage: part.map_or(stage, |part| part.stage),
@@ -340,11 +375,14 @@ fn step(parts: &Parts<'_>, stages: &Stages<'_>, place: Place, executor: bool) ->
         }
         Place::StageEnd(number) => Step {
             stage: number,
-            ..new("stage-end", match number {
-                Some(_) => "files for later stages are saved, and the file system is emptied",
-                None => "the file system is emptied before the build",
-            }
-            .to_owned())
+            ..new(
+                "stage-end",
+                match number {
+                    Some(_) => "files for later stages are saved, and the file system is emptied",
+                    None => "the file system is emptied before the build",
+                }
+                .to_owned(),
+            )
         },
         Place::Push => new("push", "the image is pushed".to_owned()),
         Place::Job if executor => unknown(

@@ -104,17 +104,25 @@ impl Plan {
             };
             if let Some(base) = stage.base.and_then(|base| self.stages.get(base)) {
                 let puts_off = |i: &usize| self.instructions[*i].trigger.is_some();
-                chain.extend((base.from + 1..base.end).filter(puts_off).map(|instruction| Link {
-                    instruction,
-                    trigger: true,
-                }));
+                chain.extend(
+                    (base.from + 1..base.end)
+                        .filter(puts_off)
+                        .map(|instruction| Link {
+                            instruction,
+                            trigger: true,
+                        }),
+                );
             }
             let last = nth + 1 == stages.len();
             let kept = |i: &usize| last || self.instructions[*i].keyword != Keyword::Onbuild;
-            chain.extend((stage.from + 1..stage.end).filter(kept).map(|instruction| Link {
-                instruction,
-                trigger: false,
-            }));
+            chain.extend(
+                (stage.from + 1..stage.end)
+                    .filter(kept)
+                    .map(|instruction| Link {
+                        instruction,
+                        trigger: false,
+                    }),
+            );
         }
         chain
     }
@@ -138,8 +146,12 @@ impl From<Dockerfile> for Plan {
         for (index, stage) in file.stages.into_iter().enumerate() {
             let from = plan.instructions.len();
             plan.instructions.push(instruction(Some(index), stage.from));
-            plan.instructions
-                .extend(stage.instructions.into_iter().map(|i| instruction(Some(index), i)));
+            plan.instructions.extend(
+                stage
+                    .instructions
+                    .into_iter()
+                    .map(|i| instruction(Some(index), i)),
+            );
             plan.stages.push(Stage {
                 from,
                 end: plan.instructions.len(),

@@ -48,7 +48,14 @@ pub fn read<'a>(log: impl Iterator<Item = &'a LogLine>) -> Vec<Line<'a>> {
                     Kind::Other => "".into(),
                     _ => collapsed(rest).into_owned().into(),
                 };
-                (kind, Message { level: message.level, text, cut: message.cut })
+                (
+                    kind,
+                    Message {
+                        level: message.level,
+                        text,
+                        cut: message.cut,
+                    },
+                )
             }
         };
         Line {
@@ -344,7 +351,8 @@ impl Walk<'_> {
                 stage.scanning = true;
                 let place = snapshot(stage, true);
                 if stage.part.is_some_and(|part| self.parts.prepares(part)) {
-                    self.parts.mix(place, "and then prepares what the RUN mounts");
+                    self.parts
+                        .mix(place, "and then prepares what the RUN mounts");
                 }
                 Some(place)
             }
@@ -399,7 +407,9 @@ impl Walk<'_> {
             }
             _ => false,
         };
-        let built = stage.parts[stage.next..].iter().all(|part| self.parts.silent(*part));
+        let built = stage.parts[stage.next..]
+            .iter()
+            .all(|part| self.parts.silent(*part));
         if background || !built {
             return None;
         }
@@ -499,8 +509,13 @@ impl Walk<'_> {
         }
         let global = self.plan.stages.first().map_or(0, |stage| stage.from);
         for part in 0..global {
-            let state = if last.is_some() { State::Ran } else { State::Unreached };
-            self.parts.set(part as u32, state, By::Unknown, Sharp::Order);
+            let state = if last.is_some() {
+                State::Ran
+            } else {
+                State::Unreached
+            };
+            self.parts
+                .set(part as u32, state, By::Unknown, Sharp::Order);
         }
     }
 }

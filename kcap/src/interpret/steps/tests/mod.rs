@@ -115,7 +115,9 @@ pub fn shown(report: &Report) -> String {
     let mut shown = String::new();
     for step in &report.steps {
         let line = step.line.map_or_else(String::new, |line| line.to_string());
-        let stage = step.stage.map_or_else(String::new, |stage| stage.to_string());
+        let stage = step
+            .stage
+            .map_or_else(String::new, |stage| stage.to_string());
         writeln!(
             shown,
             "{stage:>1} {line:>2} {:<10} {:<9} {:<7} {:<5} {:>3} {}{}",
@@ -125,7 +127,9 @@ pub fn shown(report: &Report) -> String {
             step.sharp.to_string(),
             step.checks,
             step.text,
-            step.holds.as_deref().map_or_else(String::new, |holds| format!(" ({holds})"))
+            step.holds
+                .as_deref()
+                .map_or_else(String::new, |holds| format!(" ({holds})"))
         )
         .unwrap();
     }
