@@ -4,6 +4,8 @@
 
 #[path = "cli/bad_input.rs"]
 mod bad_input;
+#[path = "cli/build.rs"]
+mod build;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/harness.rs"]

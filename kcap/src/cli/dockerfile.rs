@@ -15,7 +15,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut text = vec![];
     File::open(path)
         .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut text))
-        .with_context(|| format!("cannot read the Dockerfile {}", path.display()))?;
+        .with_context(|| {
+            format!(
+                "cannot read the Dockerfile {} (name a file that exists and is readable)",
+                path.display()
+            )
+        })?;
     if text.len() as u64 > LIMIT {
         bail!(
             "{} is larger than {} MiB: is it a Dockerfile?",

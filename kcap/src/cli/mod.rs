@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand, none with logic that a stage could own.
 
 #[cfg(feature = "trace")]
+pub mod build;
+#[cfg(feature = "trace")]
 mod dockerfile;
 pub mod doctor;
 #[cfg(feature = "trace")]
@@ -47,6 +49,9 @@ pub enum Command {
     /// Trace a command, and say which capabilities it needs
     #[cfg(feature = "trace")]
     Run(Box<run::Args>),
+    /// Build Dockerfiles, traced, and say which capabilities they need
+    #[cfg(feature = "trace")]
+    Build(Box<build::Args>),
     /// Render a saved capture or report
     Report(report::Args),
     /// Say what this host can trace, and what to do where it cannot
@@ -60,6 +65,8 @@ impl Cli {
         let result = match self.command {
             #[cfg(feature = "trace")]
             Command::Run(args) => return run::run(&args, out),
+            #[cfg(feature = "trace")]
+            Command::Build(args) => build::run(&args, out),
             Command::Report(args) => report::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };

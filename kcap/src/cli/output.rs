@@ -242,21 +242,27 @@ impl Drop for Partial {
     }
 }
 
-/// Makes a folder for results, where there is none, and tries whether files can be made in it.
+/// Tries whether files can be made in a folder, or it be made. Leaves nothing behind.
 ///
 /// # Errors
 /// Where they cannot.
-pub fn folder(path: &Path) -> Result<()> {
-    let cannot = || {
+pub fn try_folder(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|dir| dir.symlink_metadata().is_ok());
+    let there = match there {
+        Some(dir) => dir,
+        None => Path::new("."),
+    };
+    let tried = if there.is_dir() {
+        Partial::create(&there.join("kcap"), REPORT_MODE).map(drop)
+    } else {
+        Err(io::ErrorKind::NotADirectory.into())
+    };
+    tried.with_context(|| {
         format!(
             "cannot write into the folder {}: choose one that is writable, or can be made",
             path.display()
         )
-    };
-    fs::create_dir_all(path).with_context(cannot)?;
-    // Removed at once.
-    Partial::create(&path.join("kcap"), REPORT_MODE).with_context(cannot)?;
-    Ok(())
+    })
 }
 
 /// Whether a path is `-`, or a name of what standard output already is, as `/dev/stdout`.

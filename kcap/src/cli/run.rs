@@ -162,10 +162,7 @@ fn exit_code(capture: &Capture, report: &Report) -> u8 {
 
 fn options(args: &Args) -> Result<(Run, Options)> {
     let dockerfile = match &args.dockerfile {
-        Some(path) => Some((
-            path.clone(),
-            dockerfile::read(path).context("--dockerfile takes a readable file")?,
-        )),
+        Some(path) => Some((path.clone(), dockerfile::read(path)?)),
         None => None,
     };
     let run = Run {

@@ -60,7 +60,8 @@ pub enum Seccomp {
 /// removed.
 pub struct Launch {
     /// Runs the container in the foreground, and exits with its status. What it writes to standard
-    /// output and error is the executor's.
+    /// output and error is the executor's. A signal to it is passed on to the executor; it may then
+    /// end at once, with any status, while the container still runs.
     pub command: Vec<OsString>,
     /// The command as a report may show it: without values of variables and build arguments.
     pub shown: Vec<String>,

@@ -3,7 +3,7 @@
 
 use std::{cell::OnceCell, io, num::NonZeroUsize, path::PathBuf, rc::Rc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
@@ -173,9 +173,8 @@ async fn trace(
             let Some((position, job)) = jobs.next() else {
                 break;
             };
-            if interrupts.borrow().count > 0 {
-                let why = anyhow!("interrupted before it was started");
-                on(position, Event::Ended(Box::new(Err(Failure::Kcap(why)))));
+            if let Some(refusal) = interrupts.borrow().refusal() {
+                on(position, Event::Ended(Box::new(Err(refusal))));
                 continue;
             }
             on(position, Event::Started);
@@ -374,9 +373,7 @@ impl Task {
         // An image may have to be fetched first, which takes its time.
         let made = tokio::select! {
             made = spawn_blocking(prepare) => made.context("making the container panicked")??,
-            Ok(()) = self.interrupts.changed() => {
-                return Err(Failure::Kcap(anyhow!("interrupted before it was started")));
-            }
+            Some(refusal) = refused(&mut self.interrupts) => return Err(refusal),
         };
         let launch = self.launch.get_or_init(|| made);
         let mask = Mask::new(launch.secrets.clone());
@@ -405,6 +402,12 @@ impl Task {
         }
         ended
     }
+}
+
+/// Waits for a signal; `None` where none can come any more.
+async fn refused(interrupts: &mut watch::Receiver<Interrupts>) -> Option<Failure> {
+    let interrupts = interrupts.wait_for(|interrupts| interrupts.count > 0).await;
+    interrupts.ok()?.refusal()
 }
 
 /// Passes on what a build writes, line by line.

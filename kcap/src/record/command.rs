@@ -88,6 +88,13 @@ impl Interrupts {
         self.count += 1;
         self.last = Some(caught);
     }
+
+    /// Why a command is not started any more, where there was one.
+    pub fn refusal(&self) -> Option<Failure> {
+        let number = self.last?.number;
+        let why = anyhow!("interrupted before it was started");
+        Some(Failure::Command(128 + number as u8, why))
+    }
 }
 
 /// Runs a command to its end, minding `interrupts`. `kill` ends what the command started elsewhere,
@@ -102,11 +109,8 @@ pub async fn supervise(
     note: &mut dyn FnMut(String),
 ) -> Result<Ended, Failure> {
     let (group, grace) = (start.group, start.grace);
-    if let Some(caught) = interrupts.borrow_and_update().last {
-        return Err(Failure::Command(
-            128 + caught.number as u8,
-            anyhow!("interrupted before the command was started"),
-        ));
+    if let Some(refusal) = interrupts.borrow_and_update().refusal() {
+        return Err(refusal);
     }
     let (started_ns, started) = (wall_ns(), std::time::Instant::now());
     let mut child = spawn(start)?;

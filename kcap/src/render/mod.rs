@@ -8,6 +8,9 @@ mod table;
 
 use std::io::{self, Write};
 
+#[cfg(feature = "trace")]
+pub(crate) use table::{duration, names};
+
 use crate::combine::Matrix;
 use crate::report::Report;
 

@@ -185,7 +185,7 @@ fn title(report: &Report) -> String {
     head(&name, COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
 }
 
-pub(super) fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),
@@ -228,7 +228,7 @@ fn lost(loss: &Loss) -> String {
     }
 }
 
-pub(super) fn names(caps: &[Cap], between: &str) -> String {
+pub(crate) fn names(caps: &[Cap], between: &str) -> String {
     caps.iter()
         .map(Cap::to_string)
         .collect::<Vec<_>>()

@@ -70,9 +70,22 @@ impl Place {
 
     /// `kcap run ARGS`, reading nothing, its outputs piped.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        self.subcommand("run", args)
+    }
+
+    /// `kcap build ARGS`, in the same way.
+    pub fn build<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        self.subcommand("build", args)
+    }
+
+    fn subcommand<A: AsRef<OsStr>>(
+        &self,
+        name: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kcap"));
         command
-            .arg("run")
+            .arg(name)
             .args(args)
             .current_dir(self.0.path())
             .env_remove("NO_COLOR")

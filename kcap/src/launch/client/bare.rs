@@ -249,9 +249,22 @@ impl Write for Tee<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, env, io::Read as _};
+    use std::{collections::BTreeMap, io::Read as _, path::PathBuf};
+
+    use tempfile::TempDir;
 
     use super::*;
+
+    /// What looks like a program of this machine.
+    fn program() -> (TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("executor");
+        let mut whole = fs::File::open("/proc/self/exe").unwrap().take(5_001);
+        let mut bytes = Vec::new();
+        whole.read_to_end(&mut bytes).unwrap();
+        fs::write(&path, bytes).unwrap();
+        (dir, path)
+    }
 
     fn entries(bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
         tar::Archive::new(bytes)
@@ -268,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_archive_is_what_its_manifest_says() {
-        let program = env::current_exe().unwrap();
+        let (_dir, program) = program();
         let bare = Bare::new(&program).unwrap();
         let mut bytes = Vec::new();
         bare.write("kcap-executor:x", &mut bytes).unwrap();
@@ -307,9 +320,7 @@ mod tests {
 
     #[test]
     fn a_binary_that_changes_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("executor");
-        fs::copy("/proc/self/exe", &path).unwrap();
+        let (_dir, path) = program();
         let bare = Bare::new(&path).unwrap();
         fs::OpenOptions::new()
             .append(true)

@@ -8,6 +8,7 @@ use super::{Dialect, Facts, call::Call, pointer, same_kernel};
 pub(super) const DOCKER: Dialect = Dialect {
     name: "docker",
     probe,
+    create: &[],
     remove: &["rm", "--force", "--volumes"],
     image_remedy: "`docker pull` or `docker load` it, or check the name",
 };

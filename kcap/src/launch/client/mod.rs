@@ -66,6 +66,8 @@ struct Dialect {
     name: &'static str,
     /// Asks whether it can be used.
     probe: fn(&Dialect) -> Result<Facts>,
+    /// Flags of `create` that only this one needs.
+    create: &'static [&'static str],
     /// Removes a container now, running or not, with its anonymous volumes.
     remove: &'static [&'static str],
     /// What is said where an image cannot be pulled.
@@ -181,6 +183,7 @@ impl Engine for Client {
             // The executor's output is recorded, and may hold secrets: it is not kept a second time.
             "--log-driver=none".into(),
         ];
+        words.extend(self.dialect.create.iter().map(|&flag| flag.to_owned()));
         words.extend(flags.iter().cloned());
         words.extend(variables.flags());
         words.extend(own.given);

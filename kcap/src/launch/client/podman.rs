@@ -12,8 +12,10 @@ use super::{
 pub(super) const PODMAN: Dialect = Dialect {
     name: "podman",
     probe,
-    // Without --time, it would be asked to end first and waited for.
-    remove: &["rm", "--force", "--ignore", "--volumes", "--time=0"],
+    // Otherwise one that is removed while it runs is asked to end, and waited for. (`rm` itself takes a
+    // time only from version 4 on.)
+    create: &["--stop-timeout=0"],
+    remove: &["rm", "--force", "--ignore", "--volumes"],
     image_remedy: "`podman pull` or `podman load` it, or give its whole name, registry included",
 };
 

@@ -56,26 +56,34 @@ fn is_stale(owner: &str, place: &str) -> bool {
 
 /// Removes what ended kcaps left. That it cannot is no reason not to build.
 pub(super) fn remove(dialect: &Dialect) {
-    let filter = format!("--filter=label={LABEL}");
-    let format = format!("--format={{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
-    let (Ok(place), Ok(list)) = (
-        place(),
-        Call::new(
-            dialect.name,
-            ["ps", "--all", "--no-trunc", &filter, &format],
-        )
-        .run(),
-    ) else {
+    let Ok(place) = place() else {
         return;
     };
-    for line in list.output.lines() {
+    let filter = format!("--filter=label={LABEL}");
+    let ids = ask(dialect, &["ps", "--all", "--quiet", "--no-trunc", &filter]);
+    let ids: Vec<&str> = ids
+        .lines()
+        .filter(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()))
+        .collect();
+    if ids.is_empty() {
+        return;
+    }
+    let format = format!("--format={{{{.Id}}}} {{{{index .Config.Labels \"{LABEL}\"}}}}");
+    let words = [&["inspect", "--type=container", &format], &ids[..]].concat();
+    for line in ask(dialect, &words).lines() {
         if let Some((id, owner)) = line.split_once(' ')
-            && id.bytes().all(|b| b.is_ascii_hexdigit())
+            && ids.contains(&id)
             && is_stale(owner.trim(), &place)
         {
             let _ = container::remove(dialect, id);
         }
     }
+}
+
+/// What the engine prints; a container that goes meanwhile is left out, and makes it no success.
+fn ask(dialect: &Dialect, words: &[&str]) -> String {
+    let answer = Call::new(dialect.name, words).run();
+    answer.map(|answer| answer.output).unwrap_or_default()
 }
 
 #[cfg(test)]

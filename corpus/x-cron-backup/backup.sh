@@ -1,0 +1,2 @@
+#!/bin/sh
+date >> /var/log/backup.log

@@ -1,0 +1,121 @@
+//! What to build, made ready before the first build starts.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{log::Instructions, progress::Watched};
+use crate::{
+    cli::dockerfile,
+    interpret::dockerfile::{Dockerfile, parse},
+    launch::{Engine, Request},
+    record::Job,
+};
+
+/// A Dockerfile to build, or why it cannot be.
+pub struct Planned {
+    /// Its path as found.
+    pub path: PathBuf,
+    /// The path as shown.
+    pub shown: String,
+    /// What its build takes, or why there is none.
+    pub ready: Result<Ready>,
+}
+
+/// What a build takes.
+pub struct Ready {
+    text: Vec<u8>,
+    dockerfile: Dockerfile,
+    /// The context as given, and where it is.
+    context: (PathBuf, PathBuf),
+}
+
+impl Planned {
+    /// For progress.
+    pub fn watched(&self) -> Watched {
+        let ready = self.ready.as_ref().ok();
+        let instructions = ready.map(|ready| Instructions::of(&ready.dockerfile));
+        Watched::new(&self.shown, instructions)
+    }
+}
+
+/// Reads the Dockerfiles and finds their contexts.
+///
+/// # Errors
+/// Where there is one Dockerfile, and it cannot be built. Of several, the others can.
+pub fn plan(context: Option<&Path>, paths: &[PathBuf]) -> Result<Vec<Planned>> {
+    if let Some(context) = context {
+        folder(context)?;
+    }
+    let mut planned = vec![];
+    for path in paths {
+        let ready = ready(path, context);
+        if paths.len() == 1
+            && let Err(why) = ready
+        {
+            return Err(why);
+        }
+        planned.push(Planned {
+            path: path.clone(),
+            shown: path.display().to_string(),
+            ready,
+        });
+    }
+    Ok(planned)
+}
+
+fn ready(path: &Path, context: Option<&Path>) -> Result<Ready> {
+    let text = dockerfile::read(path)?;
+    let dockerfile = parse(&text)
+        .with_context(|| format!("{} is no Dockerfile that can be built", path.display()))?;
+    let context = match context {
+        Some(given) => given,
+        None => match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        },
+    };
+    Ok(Ready {
+        text,
+        dockerfile,
+        context: (context.to_owned(), folder(context)?),
+    })
+}
+
+/// Where a context is.
+fn folder(path: &Path) -> Result<PathBuf> {
+    let found = path.canonicalize().with_context(|| {
+        format!(
+            "cannot use the context {}: -c takes a folder on this host",
+            path.display()
+        )
+    })?;
+    if !found.is_dir() {
+        bail!("the context {} is no folder: -c takes one", path.display());
+    }
+    Ok(found)
+}
+
+/// A build whose container is made by `engine` once its turn has come.
+///
+/// # Errors
+/// Where the Dockerfile has gone meanwhile.
+pub fn job(path: &Path, ready: Ready, request: &Request, engine: &Arc<dyn Engine>) -> Result<Job> {
+    let (given, context) = ready.context;
+    let request = Request {
+        dockerfile: path
+            .canonicalize()
+            .with_context(|| format!("cannot read the Dockerfile {}", path.display()))?,
+        context,
+        ..request.clone()
+    };
+    let engine = Arc::clone(engine);
+    Ok(Job {
+        dockerfile: (path.to_owned(), ready.text),
+        context: Some(given.display().to_string()),
+        launch: Box::new(move || engine.prepare(&request)),
+    })
+}

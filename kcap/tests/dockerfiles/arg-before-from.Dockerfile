@@ -1,0 +1,6 @@
+# c
+ARG TAG=latest
+
+ARG REG
+FROM ${REG}/a:${TAG} AS final
+FROM final

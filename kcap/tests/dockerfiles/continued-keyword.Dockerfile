@@ -1,0 +1,8 @@
+FR\
+OM busy\
+box
+RU\
+# c
+N true
+\
+USER x

@@ -1,0 +1,8 @@
+FROM busybox
+ENV a=b
+RUN a \
+  b
+CMD ["x"]
+
+# c
+USER a

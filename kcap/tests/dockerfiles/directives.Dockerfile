@@ -1,0 +1,7 @@
+# syntax = docker/dockerfile:1
+# ESCAPE=\
+# unknown=x
+# escape=`
+FROM busybox
+RUN a \
+ b

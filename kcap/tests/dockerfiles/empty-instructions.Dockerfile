@@ -1,0 +1,7 @@
+FROM busybox
+RUN
+CMD
+ENTRYPOINT
+RUN    
+CMD \
+

@@ -1,0 +1,5 @@
+# Escape = `
+# syntax=docker/dockerfile:1
+FROM a
+RUN a `
+ b

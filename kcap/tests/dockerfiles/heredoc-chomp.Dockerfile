@@ -1,0 +1,10 @@
+FROM busybox
+RUN <<-EOF
+		tabs
+	 mixed
+    EOF
+	EOF
+COPY <<EOF /a
+	EOF
+EOF 
+EOF

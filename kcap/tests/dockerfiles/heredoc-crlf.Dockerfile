@@ -1,0 +1,9 @@
+FROM busybox
+RUN <<EOF
+echo a
+
+EOF
+RUN true \
+  # c
+  && false
+USER x

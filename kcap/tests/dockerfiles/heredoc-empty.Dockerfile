@@ -1,0 +1,7 @@
+FROM busybox
+RUN <<EOF
+EOF
+COPY <<A <<B /x/
+A
+B
+RUN true

@@ -1,0 +1,4 @@
+	 FROM busybox
+   RUN a
+ USER b
+USER c

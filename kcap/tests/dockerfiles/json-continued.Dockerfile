@@ -1,0 +1,8 @@
+FROM busybox
+RUN [ \
+  "a", \
+  # c
+  "b" \
+]
+CMD [ "sh", "-c", \
+"x" ]
