@@ -287,12 +287,13 @@ fn seen(report: &Report) -> String {
     if all > 0 {
         text = format!("{} of {all} instructions", coverage.ran);
         for (state, name) in [
-            (State::Cached, "CACHED"),
-            (State::Unreached, "UNREACHED"),
+            (State::Cached, "CACHED, not seen"),
+            (State::Unreached, "UNREACHED, not seen"),
+            // What the executor leaves out, the image does not need.
             (State::Skipped, "SKIPPED"),
         ] {
             if let Some(lines) = lines(report, state) {
-                text += &format!("; {lines} {name}, not seen");
+                text += &format!("; {lines} {name}");
             }
         }
         text += "; ";
@@ -392,13 +393,17 @@ fn row<W: Write>(
         Verdict::Needed => screen.paint(Paint::Bold, &name),
         Verdict::Unsure | Verdict::Unneeded => screen.paint(Paint::Unsure, &name),
     };
-    let evidence = capability
-        .evidence
-        .iter()
-        .find(|e| e.verdict == Some(capability.verdict));
-    let step = evidence
-        .and_then(|e| e.step)
-        .and_then(|index| report.steps.get(index as usize));
+    let step = |evidence: &Evidence| {
+        let index = evidence.step?;
+        report.steps.get(index as usize)
+    };
+    let decisive =
+        || (capability.evidence.iter()).filter(|e| e.verdict == Some(capability.verdict));
+    // The weightiest that the Dockerfile's author can find.
+    let evidence = decisive()
+        .find(|e| step(e).is_some_and(|step| step.line.is_some()))
+        .or_else(|| decisive().next());
+    let step = evidence.and_then(step);
     let why = match (evidence, step) {
         (_, Some(step)) if is_instruction(step) => head(&step.text, WHY),
         (Some(evidence), Some(step)) if step.line.is_some() => {

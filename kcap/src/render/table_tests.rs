@@ -98,6 +98,86 @@ fn loss_comes_first_and_nothing_is_called_not_required() {
     );
 }
 
+/// A build of a Dockerfile with a log, of which the second RUN fails or not.
+fn build(last: &str, status: i32) -> Capture {
+    let mut capture = capture();
+    capture.subject.exit_status = Some(status);
+    capture.subject.dockerfile_text = Some(
+        "FROM busybox\nCOPY --chown=app . /srv\nRUN one\nUSER app\nRUN npm ci --a-rather-long-option\nCMD a\n"
+            .to_owned(),
+    );
+    capture.programs[0].executor = true;
+    let log = [
+        "Building stage 'busybox' [idx: '0', base-idx: '-1']",
+        "Using caching version of cmd: RUN one",
+        "COPY --chown=app . /srv",
+        "RUN one",
+        "Found cached layer, extracting to filesystem",
+        "USER app",
+        "RUN npm ci --a-rather-long-option",
+        last,
+    ];
+    for (text, id) in log.iter().zip(2..) {
+        let template = capture.programs[0].clone();
+        capture.programs.push(Program {
+            id,
+            origin: Origin::Phase,
+            parent: Some(id - 1),
+            exec: None,
+            ..template
+        });
+        capture.log.push(crate::capture::LogLine {
+            program: id,
+            time_ns: u64::from(id),
+            text: format!("\u{1b}[36mINFO\u{1b}[0m[0000] {text} "),
+            cut: false,
+        });
+    }
+    let at = |program, cap, syscall, count| Tally {
+        program,
+        ..tally(cap, true, syscall, count)
+    };
+    capture.tallies = vec![
+        at(4, Cap::CHOWN, 260, 2),
+        at(5, Cap::CHOWN, 260, 2),
+        at(8, Cap::SETUID, 105, 1),
+        at(9, Cap::FOWNER, 90, 7),
+    ];
+    capture
+}
+
+#[test]
+fn needs_have_the_line_that_they_are_met_in() {
+    let text = table(&build("Taking snapshot of full filesystem...", 0), false);
+    let expected = "\
+SEEN    5 of 6 instructions; line 3 CACHED, not seen; 12 checks of 3
+        capabilities, by tp_btf on 6.18.5
+
+CAP                  LINE  WHY                                    BECAUSE
+CHOWN                 2+1  COPY --chown=app . /srv                used
+FOWNER                  5  snapshot: …long/path/bin/chown: chmod  used
+SETUID                  5  RUN npm ci --a-rather-long-option      used
+";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_failed_build_shows_its_end() {
+    let text = table(&build("Running: [npm \u{1b}]0;x\u{7}]", 1), false);
+    let expected = "\
+SEEN    4 of 6 instructions; line 3 CACHED, not seen; line 6 UNREACHED, not
+        seen; 12 checks of 3 capabilities, by tp_btf on 6.18.5
+LAST    line 5: RUN npm ci --a-rather-long-option
+LOG     INFO[0000] COPY --chown=app . /srv
+        INFO[0000] RUN one
+        INFO[0000] Found cached layer, extracting to filesystem
+        INFO[0000] USER app
+        INFO[0000] RUN npm ci --a-rather-long-option
+        INFO[0000] Running: [npm ]0;x\\u{7}]
+";
+    assert!(text.contains(expected), "{text}");
+}
+
 #[test]
 fn colours_only_where_asked() {
     let plain = table(&capture(), false);

@@ -2,9 +2,12 @@
 //! nothing and bpftrace add to it in the same run; how long loading takes and how much memory; and
 //! how many instructions the verifier walks.
 //!
+//! `cargo xtask bench build` measures what tracing adds to whole builds by the real Kaniko.
+//!
 //! Times differ between machines and from minute to minute, so that nothing but the last is a gate.
 
 mod bpf;
+mod build;
 mod limits;
 mod probe;
 mod report;
@@ -24,6 +27,8 @@ use crate::sh::{self, Exit};
 /// What `cargo xtask bench` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Rounds, in each of which everything is measured once, and loads
     #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -47,12 +52,27 @@ pub struct Args {
     probe: Option<usize>,
 }
 
+/// What else can be measured.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Whole builds by the real Kaniko, traced and not, in turn
+    Build(build::Args),
+    /// Run a command, and write how long it took
+    #[command(hide = true)]
+    Timed(build::Timed),
+}
+
 /// Measures, and prints what was found.
 ///
 /// # Errors
 /// Where this is not the superuser, something cannot be attached, or, with `--gate`, a limit is
 /// exceeded.
 pub fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        Some(What::Build(args)) => return build::run(args),
+        Some(What::Timed(args)) => return build::timed(args),
+        None => {}
+    }
     if let Some(cpu) = args.probe {
         return probe::run(cpu);
     }
@@ -65,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
         cpu: args.cpu.unwrap_or(cpus - 1),
         kcap: match &args.kcap {
             Some(path) => path.clone(),
-            None => build()?,
+            None => release()?,
         },
     };
     probe::prefer();
@@ -95,7 +115,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn build() -> Result<PathBuf> {
+/// A release build of this copy.
+fn release() -> Result<PathBuf> {
     let mut cargo = sh::cargo();
     cargo.args([
         "build",

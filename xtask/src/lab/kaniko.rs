@@ -195,6 +195,20 @@ impl Kaniko {
             .context("cannot remove the builds' folder")
     }
 
+    /// The executor.
+    pub fn executor(&self) -> &Path {
+        &self.executor
+    }
+
+    /// Flags by which an executor on this host's network finds the base images.
+    pub fn pull_flags(&self) -> [String; 3] {
+        [
+            format!("--registry-map=index.docker.io={}", self.registry.address()),
+            "--insecure".into(),
+            "--insecure-pull".into(),
+        ]
+    }
+
     /// The executor's version.
     pub fn version(&self) -> &str {
         &self.version
@@ -213,12 +227,11 @@ impl Kaniko {
         TempDir::new_in(self.scratch.path()).context("cannot make a temporary folder")
     }
 
-    /// Builds once, in a container that may do nothing but `capabilities`.
+    /// Makes a container for one build that may do nothing but `capabilities`, and starts nothing.
     ///
     /// # Errors
-    /// Where the container cannot be made, or this process was asked to end; not where the build
-    /// fails.
-    pub fn build(&self, recipe: &Recipe, capabilities: Set) -> Result<Built> {
+    /// Where it cannot be made.
+    pub fn prepare(&self, recipe: &Recipe, capabilities: Set) -> Result<Prepared> {
         let folder = self.folder()?;
         let number = self.builds.fetch_add(1, Ordering::Relaxed);
         let name = format!("kcap-lab-{}-{number}", std::process::id());
@@ -245,25 +258,68 @@ impl Kaniko {
             state: folder.path().join("runc"),
             name,
         };
-        let path = folder.path().join("log");
+        Ok(Prepared {
+            container,
+            bundle,
+            _network: network,
+            folder,
+        })
+    }
+
+    /// Builds once, in a container that may do nothing but `capabilities`.
+    ///
+    /// # Errors
+    /// Where the container cannot be made, or this process was asked to end; not where the build
+    /// fails.
+    pub fn build(&self, recipe: &Recipe, capabilities: Set) -> Result<Built> {
+        let prepared = self.prepare(recipe, capabilities)?;
+        let path = prepared.folder.path().join("log");
         let log = File::create(&path).context("cannot make the build's log")?;
-        let mut run = container.runc();
-        run.args(["run", "--bundle"])
-            .arg(&bundle)
-            .arg(&container.name)
-            .stdin(Stdio::null())
+        let mut run = prepared.command();
+        run.stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             // An interrupt at the terminal is for this process, which ends the build in order.
             .process_group(0);
         let mut child = run.spawn().context("cannot run `runc`")?;
-        let ended = wait(&mut child, &container, recipe.timeout)?;
+        let ended = wait(&mut child, &prepared.container, recipe.timeout)?;
+        let Prepared {
+            container,
+            bundle,
+            folder,
+            ..
+        } = prepared;
         drop(container);
         let log = tail(&path)?;
         // It is of no use any more, and large.
         fs::remove_dir_all(&bundle)
             .with_context(|| format!("cannot remove {}", bundle.display()))?;
         Ok(Built { ended, log, folder })
+    }
+}
+
+/// A container that is ready to be run; all of it is removed when this is dropped.
+#[derive(Debug)]
+pub struct Prepared {
+    container: Container,
+    bundle: PathBuf,
+    _network: Namespace,
+    folder: TempDir,
+}
+
+impl Prepared {
+    /// Runs the build in the foreground.
+    pub fn command(&self) -> Command {
+        let mut run = self.container.runc();
+        run.args(["run", "--bundle"])
+            .arg(&self.bundle)
+            .arg(&self.container.name);
+        run
+    }
+
+    /// A folder for what belongs to this build.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }
 

@@ -250,7 +250,8 @@ fn engines(tier: &mut Tier) -> Result<()> {
     }
     tier.tests(
         sh::cargo()
-            .args(["test", "--package", "kcap", "--test", "live", "--"])
+            .args(["test", "--package", "kcap", "--test", "live"])
+            .args(["--test", "engines", "--"])
             .args(TEST_ARGS)
             .env("KCAP_KANIKO_EXECUTOR", &executor),
     )?;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::events::Kind;
 use super::place::{Place, Why};
 use super::plan::Plan;
-use super::walk::{self, Line};
+use super::read::{self, Line};
 use crate::capture::{Capture, LogLine, Origin, Program};
 use crate::interpret::scope::Scope;
 
@@ -71,8 +71,8 @@ fn begins(program: &Program) -> bool {
 }
 
 /// Chooses among the executors of a session the one whose log shows most of the Dockerfile, and
-/// among equals the first. One that a RUN executes is that RUN's program, and writes no log that
-/// counts.
+/// among equals the first; one whose log shows another Dockerfile comes last. One that a RUN
+/// executes is that RUN's program, and writes no log that counts.
 pub fn main<'a>(
     capture: &'a Capture,
     scope: &Scope<'a>,
@@ -100,19 +100,21 @@ pub fn main<'a>(
     }
     let texts: HashSet<&str> = plan.instructions.iter().map(|i| i.text.as_str()).collect();
     let shows = |lines: &[Line<'_>]| {
-        let announced = |line: &&Line<'_>| {
-            line.kind == Kind::Instruction && texts.contains(line.message.text.as_ref())
+        let announced = || lines.iter().filter(|line| line.kind == Kind::Instruction);
+        let ours = |line: &&Line<'_>| texts.contains(line.message.text.as_ref());
+        let count = announced().filter(ours).count();
+        let begun = if texts.is_empty() {
+            lines.iter().any(|line| line.kind == Kind::Stage)
+        } else {
+            count > 0 || announced().next().is_none()
         };
-        let stages = lines.iter().any(|line| line.kind == Kind::Stage);
-        (lines.iter().filter(announced).count(), stages)
+        (count, begun)
     };
     let others = roots.len().saturating_sub(1);
     let mut best: Option<((usize, bool), u32)> = None;
     for root in roots {
-        let score = logs
-            .get(&root.id)
-            .filter(|_| others > 0)
-            .map_or((0, false), |log| shows(&walk::read(log.iter().copied())));
+        let log = logs.get(&root.id).filter(|_| others > 0);
+        let score = log.map_or_else(|| shows(&[]), |log| shows(&read::read(log.iter().copied())));
         if best.is_none_or(|(most, _)| score > most) {
             best = Some((score, root.id));
         }

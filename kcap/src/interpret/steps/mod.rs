@@ -6,18 +6,21 @@
 //! a child of the generation in force, and its descendants come after it by their parents, for as
 //! long as they live (`lineage`).
 //!
-//! `line` takes a line out of its format, `events` knows what Kaniko's lines announce, `plan` what a
-//! Dockerfile lets one expect, `place` holds what is being found out, and `silent` does what can be
-//! done without a log.
+//! `line` takes a line out of its format, `events` knows what Kaniko's lines announce, and `read`
+//! puts the two together. `plan` is what a Dockerfile lets one expect, `fit` finds the stage that a
+//! part of the log is, `place` holds what is being found out, and `silent` does what can be done
+//! without a log.
 //!
 //! A session can hold several executors, one after the other. The one whose log shows most of the
 //! Dockerfile is the build; the others are `job` work, as is all that the container does around it.
 
 mod events;
+mod fit;
 mod line;
 mod lineage;
 mod place;
 mod plan;
+mod read;
 mod silent;
 #[cfg(test)]
 mod tests;
@@ -108,7 +111,7 @@ fn tell<'a>(
             main.others
         ));
     }
-    let lines = walk::read(main.log.iter().copied());
+    let lines = read::read(main.log.iter().copied());
     let completed = completed(capture, processes, main.root);
     if !lines.iter().any(|line| line.info) {
         let children = lineage::children(capture, processes, main.root);

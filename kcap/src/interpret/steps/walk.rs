@@ -4,70 +4,16 @@
 use std::collections::{HashMap, HashSet};
 
 use super::events::{self, Kind};
-use super::line::{self, Level, Message, collapsed};
+use super::fit;
+use super::line::Message;
 use super::place::{Order, Part, Parts, Place};
 use super::plan::{Link, Plan};
-use crate::capture::LogLine;
+use super::read::Line;
 use crate::interpret::dockerfile::Keyword;
 use crate::report::{By, Sharp, State};
 
 /// How far ahead in a stage the instruction of a line is looked for.
-const LOOKAHEAD: usize = 64;
-/// Most stages that a stage's log is compared with where its number does not fit.
-const STAGES: usize = 64;
-/// Most lines of instructions in a stage for that comparison.
-const LINES: usize = 2000;
-
-/// A line of the log, understood.
-#[derive(Debug)]
-pub struct Line<'a> {
-    /// The generation that it begins.
-    pub program: u32,
-    /// What it announces.
-    pub kind: Kind,
-    /// It is one of the lines that `-v error` leaves out.
-    pub info: bool,
-    /// What follows the words that say so; the whole text of an instruction, blanks made one.
-    pub message: Message<'a>,
-}
-
-/// Understands a log.
-pub fn read<'a>(log: impl Iterator<Item = &'a LogLine>) -> Vec<Line<'a>> {
-    let other = || Message {
-        level: Level::Other,
-        text: "".into(),
-        cut: false,
-    };
-    log.map(|line| {
-        let message = line::parse(line);
-        let (kind, message) = match &message {
-            None => (Kind::Other, other()),
-            Some(message) => {
-                let (kind, rest) = events::classify(message);
-                let text = match kind {
-                    Kind::Other => "".into(),
-                    _ => collapsed(rest).into_owned().into(),
-                };
-                (
-                    kind,
-                    Message {
-                        level: message.level,
-                        text,
-                        cut: message.cut,
-                    },
-                )
-            }
-        };
-        Line {
-            program: line.program,
-            kind,
-            info: message.level == Level::Info,
-            message,
-        }
-    })
-    .collect()
-}
-
+pub const LOOKAHEAD: usize = 64;
 /// What a walk finds out.
 pub struct Walked<'a> {
     /// Instructions and what became of them.
@@ -136,6 +82,8 @@ struct Stage<'s> {
     chain: Vec<Link>,
     /// The same as parts.
     parts: Vec<u32>,
+    /// How many instructions of the base image come first.
+    added: usize,
     /// How much of it has been announced.
     next: usize,
     /// Where the search for what the cache has goes on.
@@ -175,7 +123,7 @@ impl Walk<'_> {
 
     /// The lines of one stage; `ended` where more came after it.
     fn stage(&mut self, lines: &[Line<'_>], ended: bool) {
-        let mut stage = self.open(lines);
+        let mut stage = self.open(lines, ended);
         for (index, line) in lines.iter().enumerate() {
             if let Some(at) = self.step(&mut stage, index, line) {
                 self.at = at;
@@ -206,10 +154,10 @@ impl Walk<'_> {
     }
 
     /// Finds out which stage it is, and what it will announce.
-    fn open<'s>(&mut self, lines: &'s [Line<'s>]) -> Stage<'s> {
+    fn open<'s>(&mut self, lines: &'s [Line<'s>], ended: bool) -> Stage<'s> {
         let first = lines.first().filter(|line| line.kind == Kind::Stage);
         let (number, base) = first.map_or((None, None), |l| events::stage(&l.message.text));
-        let found = self.find(lines, number, base);
+        let found = fit::find(self.plan, &self.built, lines, number, base);
         let (number, chain) = match found {
             Some((stage, squashed)) => {
                 self.built.insert(stage);
@@ -251,6 +199,11 @@ impl Walk<'_> {
             })
             .collect();
         Stage {
+            added: if ended {
+                fit::added(self.plan, lines, &chain)
+            } else {
+                0
+            },
             number,
             chain,
             parts,
@@ -265,54 +218,6 @@ impl Walk<'_> {
             from,
             lines,
         }
-    }
-
-    /// The stage that some lines are of, and how many of its bases are squashed into it: what the
-    /// log says, unless the instructions fit another better. Kaniko of GoogleContainerTools numbers
-    /// stages without those that it skipped, and a variable can hide what a stage builds on.
-    fn find(
-        &self,
-        lines: &[Line<'_>],
-        number: Option<usize>,
-        base: Option<usize>,
-    ) -> Option<(usize, usize)> {
-        let announced: Vec<&Message<'_>> = lines
-            .iter()
-            .filter(|line| line.kind == Kind::Instruction)
-            .map(|line| &line.message)
-            .take(LINES + 1)
-            .collect();
-        let fits = |stage: usize, squashed: usize| {
-            let chain = self.plan.chain(stage, squashed);
-            let mut next = 0;
-            (announced.iter())
-                .filter(|message| {
-                    let ahead = &chain[next..chain.len().min(next + LOOKAHEAD)];
-                    let found = ahead.iter().position(|l| message.is(self.plan.link(*l).1));
-                    next += found.map_or(0, |at| at + 1);
-                    found.is_some()
-                })
-                .count()
-        };
-        let stages = self.plan.stages.len();
-        let said = number.filter(|n| *n < stages && !self.built.contains(n));
-        let mut best = said.map(|stage| {
-            let squashed = self.plan.squashed(stage, base);
-            (fits(stage, squashed), stage, squashed)
-        });
-        if announced.len() > LINES || best.is_some_and(|(count, ..)| count == announced.len()) {
-            return best.map(|(_, stage, squashed)| (stage, squashed));
-        }
-        let open = (0..stages).filter(|stage| !self.built.contains(stage));
-        for stage in open.take(STAGES) {
-            for squashed in 0..=self.plan.depth(stage) {
-                let count = fits(stage, squashed);
-                if best.is_none_or(|(most, ..)| count > most) && count > 0 {
-                    best = Some((count, stage, squashed));
-                }
-            }
-        }
-        best.map(|(_, stage, squashed)| (stage, squashed))
     }
 
     /// Whose work follows a line; `None` where the line says nothing about it.
@@ -421,27 +326,8 @@ impl Walk<'_> {
 
     /// The part that announces itself.
     fn announced(&mut self, stage: &mut Stage<'_>, index: usize, message: &Message<'_>) -> u32 {
-        let is = |link: &Link, message: &Message<'_>| message.is(self.plan.link(*link).1);
-        let end = stage.chain.len().min(stage.next + LOOKAHEAD);
-        let ahead = &stage.chain[stage.next..end];
-        let (at, sharp) = match ahead.iter().position(|link| is(link, message)) {
-            Some(at) => (stage.next + at, Sharp::Exact),
-            // Not its text, but its turn: unless the one whose turn it is comes later.
-            None => {
-                let alike = ahead.first().filter(|link| {
-                    let keyword = events::keyword(&message.text);
-                    let later = stage.lines[index + 1..]
-                        .iter()
-                        .filter(|line| line.kind == Kind::Instruction)
-                        .take(LOOKAHEAD);
-                    keyword == Some(self.plan.link(**link).0)
-                        && !later.into_iter().any(|line| is(link, &line.message))
-                });
-                match alike {
-                    Some(_) => (stage.next, Sharp::Order),
-                    None => return self.unplanned(stage, message),
-                }
-            }
+        let Some((at, sharp)) = self.turn(stage, index, message) else {
+            return self.unplanned(stage, message);
         };
         for passed in stage.next..at {
             self.passed(stage.parts[passed]);
@@ -455,6 +341,40 @@ impl Walk<'_> {
         };
         self.parts.set(part, state, By::Log, sharp);
         part
+    }
+
+    /// Whose turn it is, by its place in the chain; `None` where the Dockerfile does not have it.
+    fn turn(
+        &self,
+        stage: &mut Stage<'_>,
+        index: usize,
+        message: &Message<'_>,
+    ) -> Option<(usize, Sharp)> {
+        if stage.added > 0 {
+            stage.added -= 1;
+            return None;
+        }
+        let is = |at: usize, message: &Message<'_>| message.is(self.plan.link(stage.chain[at]).1);
+        let silent = |at: &usize| self.parts.silent(stage.parts[*at]);
+        let end = stage.chain.len().min(stage.next + LOOKAHEAD);
+        let next = (stage.next..end).find(|at| !silent(at))?;
+        if is(next, message) {
+            return Some((next, Sharp::Exact));
+        }
+        let mut later = stage.lines[index + 1..]
+            .iter()
+            .filter(|line| line.kind == Kind::Instruction)
+            .take(LOOKAHEAD);
+        if later.any(|line| is(next, &line.message)) {
+            return None;
+        }
+        // Lines in between were lost, or this one is written otherwise.
+        let found = (next + 1..end).find(|at| is(*at, message));
+        let alike = || {
+            let keyword = Some(self.plan.link(stage.chain[next]).0);
+            (events::keyword(&message.text) == keyword).then_some((next, Sharp::Order))
+        };
+        found.map(|at| (at, Sharp::Exact)).or_else(alike)
     }
 
     /// An instruction that the Dockerfile does not have: the base image's ONBUILD put it off, or

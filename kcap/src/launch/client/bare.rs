@@ -259,7 +259,7 @@ mod tests {
     fn program() -> (TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("executor");
-        let mut whole = fs::File::open("/proc/self/exe").unwrap().take(5_001);
+        let mut whole = File::open("/proc/self/exe").unwrap().take(5_001);
         let mut bytes = Vec::new();
         whole.read_to_end(&mut bytes).unwrap();
         fs::write(&path, bytes).unwrap();

@@ -212,7 +212,7 @@ pub(super) fn condense(text: &str) -> Option<String> {
     ] {
         reason = reason.strip_prefix(prefix).unwrap_or(reason);
     }
-    Some(bounded(reason))
+    Some(bounded(reason.trim_end_matches(':')))
 }
 
 /// The message, bounded, without control characters.

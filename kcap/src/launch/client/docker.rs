@@ -49,7 +49,10 @@ fn probe(dialect: &Dialect) -> Result<Facts> {
     let selinux = facts["SecurityOptions"]
         .as_array()
         .is_some_and(|options| options.iter().any(|o| o == "name=selinux"));
-    Ok(Facts { selinux })
+    Ok(Facts {
+        selinux,
+        runtime: pointer(&facts, "/DefaultRuntime").to_owned(),
+    })
 }
 
 /// Where the client looks for its daemon: `DOCKER_HOST`, or its context.

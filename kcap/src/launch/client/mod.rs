@@ -18,7 +18,6 @@ mod variables;
 use std::{
     ffi::OsString,
     fs::{self, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process,
     sync::{
@@ -41,7 +40,7 @@ use super::{
 };
 use crate::report::Cap;
 
-/// The flag with which the container of a build finds nothing that its Dockerfile does not name.
+/// The option of mounts that a build only reads.
 const READ_ONLY: &str = ",readonly";
 
 /// docker, with a daemon on this machine.
@@ -59,6 +58,9 @@ pub fn docker() -> Result<Box<dyn Engine>> {
 pub fn podman() -> Result<Box<dyn Engine>> {
     Client::open(&podman::PODMAN)
 }
+
+/// Runtimes whose containers have a kernel of their own, in whatever way they are named.
+const SANDBOXES: [&str; 4] = ["runsc", "gvisor", "kata", "krun"];
 
 /// What differs between the clients.
 struct Dialect {
@@ -78,6 +80,8 @@ struct Dialect {
 struct Facts {
     /// Files of the host are labelled, and bind mounts unreadable without a flag.
     selinux: bool,
+    /// The runtime that it uses where it is not told another.
+    runtime: String,
 }
 
 /// An engine that was found to work.
@@ -100,6 +104,19 @@ impl Client {
             facts,
             images: Mutex::default(),
         }))
+    }
+
+    /// Some runtimes run containers on a kernel of their own.
+    fn uses_this_kernel(&self, flags: &[String]) -> Result<()> {
+        let runtime = &self.facts.runtime;
+        let is_sandbox = SANDBOXES.iter().any(|name| runtime.contains(name));
+        ensure!(
+            !is_sandbox || flags.iter().any(|flag| flag.starts_with("--runtime")),
+            "{} runs containers by {}, on a kernel that cannot be traced: give it the flag --runtime=runc",
+            self.dialect.name,
+            call::bounded(runtime)
+        );
+        Ok(())
     }
 
     /// The image of this executor; pulled or loaded at first use.
@@ -171,6 +188,7 @@ impl Engine for Client {
         let variables = variables::split(name, &request.environment)?;
         let own = arguments::masked(&request.engine_flags, &["--env", "-e"])
             .with_context(|| format!("a flag cannot be passed on to {name}"))?;
+        self.uses_this_kernel(&own.given)?;
         let image = self.image(&request.executor)?;
         let archive = request.archive.as_deref().map(Archive::new).transpose()?;
         let flags = self.flags(request, &image, archive.as_ref())?;
@@ -282,7 +300,6 @@ impl Archive {
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o600)
             .open(path)
             .and_then(|_| fs::canonicalize(path));
         opened
@@ -300,7 +317,7 @@ impl Drop for Archive {
     }
 }
 
-/// What every client reads, as Go names it.
+/// The text at this path of what an engine printed; empty where there is none.
 fn pointer<'a>(value: &'a serde_json::Value, path: &str) -> &'a str {
     value
         .pointer(path)
@@ -308,8 +325,7 @@ fn pointer<'a>(value: &'a serde_json::Value, path: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// Shares a dialect's probe of the kernel: an engine on another one makes containers that cannot be
-/// traced from here.
+/// Fails for an engine on another kernel, whose containers cannot be traced from here.
 fn same_kernel(engine: &str, kernel: &str) -> Result<()> {
     let own = fs::read_to_string("/proc/sys/kernel/osrelease")
         .context("cannot read this kernel's release")?;
@@ -321,4 +337,68 @@ fn same_kernel(engine: &str, kernel: &str) -> Result<()> {
         own.trim()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_with_a_kernel_of_their_own_are_refused() {
+        let client = |runtime: &str| Client {
+            dialect: &docker::DOCKER,
+            facts: Facts {
+                selinux: false,
+                runtime: runtime.into(),
+            },
+            images: Mutex::default(),
+        };
+        for runtime in ["runc", "crun", "", "nvidia"] {
+            client(runtime).uses_this_kernel(&[]).unwrap();
+        }
+        for runtime in ["runsc", "io.containerd.kata.v2"] {
+            let refused = client(runtime).uses_this_kernel(&["--memory=1g".into()]);
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("--runtime=runc"), "{error}");
+            let flag = "--runtime=runc".to_owned();
+            client(runtime).uses_this_kernel(&[flag]).unwrap();
+        }
+    }
+
+    #[test]
+    fn mounts_are_csv() {
+        for (path, flag) in [
+            (
+                "/a:b c",
+                "--mount=type=bind,source=/a:b c,target=/t,readonly",
+            ),
+            (
+                "/a,b\"c",
+                "--mount=type=bind,\"source=/a,b\"\"c\",target=/t,readonly",
+            ),
+        ] {
+            assert_eq!(bind(Path::new(path), "/t", READ_ONLY).unwrap(), flag);
+        }
+        assert!(bind(Path::new("/a\nb"), "/t", READ_ONLY).is_err());
+    }
+
+    #[test]
+    fn the_id_is_found_among_warnings() {
+        let id = "0123456789abcdef".repeat(4);
+        let answer = |output: String, success| {
+            let complaint = "no such network".to_owned();
+            Ok(Answer {
+                success,
+                output,
+                complaint,
+            })
+        };
+        let found = identity("docker", answer(format!("WARNING: x\n{id}\n"), true));
+        assert_eq!(found.unwrap(), id);
+        assert!(identity("docker", answer(String::new(), true)).is_err());
+        let error = identity("docker", answer(id, false))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "docker cannot make the container: no such network");
+    }
 }

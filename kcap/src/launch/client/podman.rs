@@ -50,6 +50,7 @@ fn probe(dialect: &Dialect) -> Result<Facts> {
     );
     same_kernel(dialect.name, pointer(&facts, "/host/kernel"))?;
     Ok(Facts {
+        runtime: pointer(&facts, "/host/ociRuntime/name").to_owned(),
         selinux: facts.pointer("/host/security/selinuxEnabled") == Some(&Value::Bool(true)),
     })
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::capture::{Capture, Exec, LogLine, Origin, Program, Tally};
 use crate::interpret::interpret;
-use crate::report::Report;
+use crate::report::{By, Report, Sharp, State};
 
 /// The executor's first generation.
 pub const ROOT: u32 = 2;
