@@ -85,8 +85,9 @@ pub fn build(
         .build()
         .context("cannot start the event loop")?;
     let result = LocalSet::new().block_on(&runtime, trace(jobs, parallel, options, signals, on));
-    // After a signal a container may still be in the making; nobody waits for it.
-    runtime.shutdown_timeout(LAST_WORDS);
+    // After a signal a container may still be in the making. Nobody runs it, and once it is made it is
+    // removed: that is waited for, or it would be left behind.
+    runtime.shutdown_timeout(options.grace);
     result
 }
 

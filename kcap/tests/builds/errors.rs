@@ -4,7 +4,7 @@ use super::engine::{Engine, Kind, said};
 
 pub fn what_is_missing_is_named(engine: &mut Engine) {
     let good = engine.write("good/Dockerfile", "FROM scratch\nCOPY chown:3 /a\n");
-    let bad = engine.write("bad/Dockerfile", "FROM scratch\nRUN\n");
+    let bad = engine.write("bad/Dockerfile", "FROM scratch\nNOSUCH x\n");
     let (good, bad) = (good.display().to_string(), bad.display().to_string());
     let before = engine.look();
     let refused = |args: &[&str], path: Option<&str>, expected: &[&str]| {
