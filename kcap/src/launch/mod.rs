@@ -1,6 +1,8 @@
 //! From options to a command that runs the executor in a container: by docker, by podman, or in a
 //! bundle of kcap's own.
 
+pub mod oci;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
