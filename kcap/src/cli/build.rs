@@ -295,7 +295,7 @@ impl Builds {
                     }
                 };
                 let why = format!("{why:#}");
-                self.progress.ended(position, &why, true);
+                (self.progress).ended(position, &why, status == Status::Error);
                 return Build::unseen(name, status, why);
             }
         };
@@ -304,7 +304,7 @@ impl Builds {
             // What was seen then is the engine's own work, and no build.
             let (status, why) = unstarted(&report);
             self.trouble |= status == Status::Error;
-            self.progress.ended(position, &why, true);
+            (self.progress).ended(position, &why, status == Status::Error);
             return Build::unseen(name, status, why);
         }
         let written = self.results.write(position, &capture, &report, out);
@@ -316,7 +316,7 @@ impl Builds {
         }
         let build = Build::traced(name, report);
         let line = summary::line(&build);
-        (self.progress).ended(position, &line, build.status != Status::Built);
+        (self.progress).ended(position, &line, build.status == Status::Failed);
         build
     }
 }
