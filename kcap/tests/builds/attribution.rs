@@ -69,9 +69,7 @@ fn steps(report: &Report) -> BTreeMap<(String, Option<u32>, String), u64> {
             assert_eq!(step.index, of.step, "steps are in order");
             // Of phases, which can come several times, the sum.
             let line = step.line.filter(|_| is_instruction(&step.kind));
-            *found
-                .entry((step.kind.clone(), line, name.clone()))
-                .or_default() += of.checks;
+            *found.entry((step.kind.clone(), line, name.clone())).or_default() += of.checks;
         }
     }
     found
@@ -206,16 +204,7 @@ pub fn secrets_are_in_no_file(engine: &mut Engine) {
     let before = engine.look();
     let output = engine
         .build()
-        .args([
-            "-f",
-            "Dockerfile",
-            "--report",
-            "r",
-            "--capture",
-            "c",
-            "-v",
-            "--argv",
-        ])
+        .args(["-f", "Dockerfile", "--report", "r", "--capture", "c", "-v", "--argv"])
         .args(["--env", "PASSWORD=very-secret-word"])
         .args(["--", "--build-arg=TOKEN=very-secret-token"])
         .output()

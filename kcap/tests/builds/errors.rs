@@ -24,11 +24,7 @@ pub fn what_is_missing_is_named(engine: &mut Engine) {
     };
     refused(&["-f", "nowhere/Dockerfile"], None, &["nowhere/Dockerfile"]);
     refused(&["-f", &bad], None, &["bad/Dockerfile"]);
-    refused(
-        &["-f", &good, "-c", "nowhere"],
-        None,
-        &["context", "nowhere"],
-    );
+    refused(&["-f", &good, "-c", "nowhere"], None, &["context", "nowhere"]);
     refused(&["-f", &good, "-c", &good], None, &["context", &good]);
     refused(
         &["-f", &good, "--executor", "./no/executor"],
