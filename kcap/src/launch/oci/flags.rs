@@ -180,6 +180,8 @@ mod tests {
             push: false,
             archive: None,
             environment: vec![("TOKEN".into(), "t0p".into()), ("PATH".into(), "/x".into())],
+            network: None,
+            engine_flags: vec![],
         }
     }
 

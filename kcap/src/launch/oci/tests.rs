@@ -16,6 +16,8 @@ fn request(dir: &TempDir) -> Request {
         push: false,
         archive: None,
         environment: Vec::new(),
+        network: None,
+        engine_flags: Vec::new(),
     }
 }
 
