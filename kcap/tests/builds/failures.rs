@@ -45,10 +45,7 @@ pub fn a_container_that_runs_out_of_memory_is_said_to(engine: &mut Engine) {
         // Its containers have no limit of their own to run into.
         return;
     }
-    engine.write(
-        "Dockerfile",
-        "FROM scratch\nCOPY chown:3 /a\nRUN truth memory:256\n",
-    );
+    engine.write("Dockerfile", "FROM scratch\nCOPY chown:3 memory:256 /a\n");
     let before = engine.look();
     let output = engine
         .build()
