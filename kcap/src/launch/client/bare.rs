@@ -109,9 +109,6 @@ impl<'a> Bare<'a> {
     fn write_layer(&self, to: &mut dyn Write) -> Result<()> {
         let mut layer = Builder::new(to);
         for (folder, mode) in [
-            // Without it podman makes a root that nobody may write to, and Kaniko needs
-            // DAC_OVERRIDE there.
-            ("./", 0o755),
             ("etc/", 0o755),
             ("kaniko/", 0o777),
             ("kaniko/.docker/", 0o755),
