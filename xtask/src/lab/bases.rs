@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,10 @@ use super::{busybox, debian};
 use crate::{setup, sh};
 
 /// To be raised with every change to how the images are made.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
+
+/// The digests' file, in a folder of images.
+const LIST: &str = "digests.json";
 
 /// Packages that Dockerfiles of the corpus install, one a line; `#` starts a comment.
 const PACKAGES: &str = "corpus/packages.txt";
@@ -27,6 +31,8 @@ pub struct Bases {
     pub data: PathBuf,
     /// What is in it.
     pub digests: Digests,
+    /// Locked for as long as the storage is in use.
+    _list: File,
 }
 
 impl Bases {
@@ -43,17 +49,22 @@ impl Bases {
         lock.lock().context("cannot lock the base images")?;
         let place = bases.join(key(&packages)?);
         if !place.exists() {
-            remove_others(&bases)?;
             eprintln!("truth: making the base images (some minutes, once)");
             make(&bases, &place, &packages)?;
         }
-        let list = place.join("digests.json");
-        let text = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
-        let digests = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not ours: remove its folder", list.display()))?;
+        let path = place.join(LIST);
+        let mut list = File::open(&path).with_context(|| format!("no {}", path.display()))?;
+        list.lock_shared().context("cannot lock the base images")?;
+        remove_others(&bases, &place)?;
+        let mut text = String::new();
+        list.read_to_string(&mut text)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let digests = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not ours: remove its folder", path.display()))?;
         Ok(Self {
             data: place.join("data"),
             digests,
+            _list: list,
         })
     }
 }
@@ -95,11 +106,17 @@ fn packages(list: &Path) -> Result<Vec<String>> {
     Ok(packages)
 }
 
-/// Folders of other keys are of no use any more.
-fn remove_others(bases: &Path) -> Result<()> {
+/// Removes the folders of other keys, and what an interrupted process left, unless they are in
+/// use.
+fn remove_others(bases: &Path, place: &Path) -> Result<()> {
     for entry in fs::read_dir(bases)? {
         let path = entry?.path();
-        if path.is_dir() {
+        if !path.is_dir() || path == place {
+            continue;
+        }
+        // Nobody makes anything now: the caller has the lock for that.
+        let used = File::open(path.join(LIST)).is_ok_and(|list| list.try_lock().is_err());
+        if !used {
             fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot remove {}", path.display()))?;
         }
@@ -125,10 +142,7 @@ fn make(bases: &Path, place: &Path, packages: &[String]) -> Result<()> {
         digests.insert(from.to_owned(), digest);
     }
     drop(registry);
-    fs::write(
-        store.join("digests.json"),
-        serde_json::to_string_pretty(&digests)?,
-    )?;
+    fs::write(store.join(LIST), serde_json::to_string_pretty(&digests)?)?;
     sh::publish(&store, place)?;
     scratch
         .close()

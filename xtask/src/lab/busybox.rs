@@ -36,17 +36,25 @@ sys:x:3:
 adm:x:4:
 tty:x:5:
 disk:x:6:
+lp:x:7:
 mail:x:8:
 kmem:x:9:
 wheel:x:10:root
+cdrom:x:11:
+dialout:x:18:
+floppy:x:19:
+video:x:28:
+audio:x:29:
+tape:x:32:
 www-data:x:33:
 operator:x:37:
 utmp:x:43:
-audio:x:29:
-video:x:44:
+plugdev:x:46:
 staff:x:50:
+lock:x:54:
+netdev:x:82:
 users:x:100:
-nogroup:x:65534:
+nobody:x:65534:
 ";
 
 const SHADOW: &str = "\

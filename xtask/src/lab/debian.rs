@@ -18,8 +18,15 @@ pub const NAME: &str = "docker.io/library/debian:bookworm";
 
 const MIRROR: &str = "http://deb.debian.org/debian";
 
-/// What Debian's images put into apt's and dpkg's settings.
-const SETTINGS: [(&str, &str); 7] = [
+/// What Debian's images put into apt's and dpkg's settings; without documentation, as the slim
+/// ones, since every build unpacks and reads all of it.
+const SETTINGS: [(&str, &str); 8] = [
+    (
+        "etc/dpkg/dpkg.cfg.d/docker",
+        "path-exclude /usr/share/doc/*\npath-include /usr/share/doc/*/copyright\n\
+         path-exclude /usr/share/info/*\npath-exclude /usr/share/locale/*\n\
+         path-exclude /usr/share/man/*\n",
+    ),
     (
         "etc/dpkg/dpkg.cfg.d/docker-apt-speedup",
         "force-unsafe-io\n",
@@ -52,7 +59,12 @@ const SETTINGS: [(&str, &str); 7] = [
 ];
 
 /// What a fresh installation leaves behind that an image does not have.
-const LEFT_OVER: [&str; 12] = [
+const LEFT_OVER: [&str; 17] = [
+    "usr/share/doc/*/changelog*",
+    "usr/share/doc/*/[!c]*",
+    "usr/share/info/*",
+    "usr/share/locale/*",
+    "usr/share/man/*",
     "var/cache/apt/archives/*.deb",
     "var/cache/apt/*.bin",
     "var/cache/ldconfig/aux-cache",

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +23,9 @@ use crate::sh;
 
 /// Where the executor's own image has it.
 const DEFAULT: &str = "/kaniko/executor";
+
+/// Where it is in a bundle.
+const PLACE: &str = "rootfs/kaniko/executor";
 
 /// How much of a build's log is read, from its end, in bytes.
 const LOG: u64 = 64 * 1024;
@@ -52,12 +55,18 @@ pub fn version(executor: &Path) -> Result<String> {
 /// # Errors
 /// Where a file cannot be written.
 pub fn lay_out(bundle: &Path, executor: &Path) -> Result<()> {
+    lay_out_around(bundle)?;
+    fs::copy(executor, bundle.join(PLACE))?;
+    Ok(())
+}
+
+/// Lays out everything but the executor itself.
+fn lay_out_around(bundle: &Path) -> Result<()> {
     let root = bundle.join("rootfs");
     for folder in ["kaniko/ssl/certs", "kaniko/.docker", "etc", "workspace"] {
         fs::create_dir_all(root.join(folder))?;
     }
     fs::set_permissions(root.join("kaniko"), fs::Permissions::from_mode(0o777))?;
-    fs::copy(executor, root.join("kaniko/executor"))?;
     let certificates = Path::new("/etc/ssl/certs/ca-certificates.crt");
     if certificates.exists() {
         fs::copy(
@@ -145,12 +154,23 @@ impl Built {
     }
 }
 
+/// What shows that a file was changed: mode, owner, group, size and time of the last change.
+type Stamp = (u32, u32, u32, u64, i64, i64);
+
+fn stamp(path: &Path) -> Result<Stamp> {
+    let facts = fs::metadata(path).context("the executor is gone")?;
+    let id = (facts.mode(), facts.uid(), facts.gid(), facts.size());
+    Ok((id.0, id.1, id.2, id.3, facts.mtime(), facts.mtime_nsec()))
+}
+
 /// An executor, a registry with the base images, and a folder for builds.
 #[derive(Debug)]
 pub struct Kaniko {
+    /// A copy, which all bundles have a link to: it is large, and builds are many.
     executor: PathBuf,
+    state: Stamp,
     version: String,
-    digests: Digests,
+    bases: Bases,
     registry: Registry,
     scratch: TempDir,
     builds: AtomicU32,
@@ -174,10 +194,13 @@ impl Kaniko {
             .context("cannot make a temporary folder")?;
         honours_bits(scratch.path())?;
         let registry = Registry::serve(&scratch.path().join("registry"), &bases.data)?;
+        let copy = scratch.path().join("executor");
+        fs::copy(&executor, &copy).context("cannot copy the executor")?;
         Ok(Self {
-            executor,
+            state: stamp(&copy)?,
+            executor: copy,
             version,
-            digests: bases.digests,
+            bases,
             registry,
             scratch,
             builds: AtomicU32::new(0),
@@ -216,7 +239,7 @@ impl Kaniko {
 
     /// The base images' digests.
     pub fn digests(&self) -> &Digests {
-        &self.digests
+        &self.bases.digests
     }
 
     /// A new folder that goes with this.
@@ -236,7 +259,9 @@ impl Kaniko {
         let number = self.builds.fetch_add(1, Ordering::Relaxed);
         let name = format!("kcap-lab-{}-{number}", std::process::id());
         let (bundle, output) = (folder.path().join("bundle"), folder.path().join("out"));
-        lay_out(&bundle, &self.executor).context("cannot lay out Kaniko's container")?;
+        lay_out_around(&bundle)
+            .and_then(|()| Ok(fs::hard_link(&self.executor, bundle.join(PLACE))?))
+            .context("cannot lay out Kaniko's container")?;
         fs::create_dir(&output)?;
         let network = Namespace::new(self.registry.address())?;
         let flags = flags(&recipe.flags);
@@ -291,6 +316,9 @@ impl Kaniko {
         } = prepared;
         drop(container);
         let log = tail(&path)?;
+        if stamp(&self.executor)? != self.state {
+            bail!("the build changed the executor itself, and with it all builds after it");
+        }
         // It is of no use any more, and large.
         fs::remove_dir_all(&bundle)
             .with_context(|| format!("cannot remove {}", bundle.display()))?;

@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::lab::capabilities::{self, Set};
 use crate::lab::kaniko::Recipe;
 
-/// After this a build is ended.
-const TIMEOUT: u64 = 120;
+/// After this many seconds a build is ended.
+const TIMEOUT: u64 = 600;
 
 /// What the corpus keeps about a Dockerfile beside it, and no build sees.
 const OURS: [&str; 3] = ["why.md", "truth.json", "build.toml"];
@@ -125,6 +127,29 @@ impl Subject {
         self.folder.join("truth.json")
     }
 
+    /// A digest of all that the truth was found from: the context and `build.toml`. Where it has
+    /// changed, the truth is an old one.
+    ///
+    /// # Errors
+    /// Where something cannot be read.
+    pub fn inputs(&self) -> Result<String> {
+        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let place = scratch.path().join("context");
+        self.recipe(&place)?;
+        let mut hash = Sha256::new();
+        let settings = self.folder.join("build.toml");
+        let settings = if settings.exists() {
+            fs::read(settings)?
+        } else {
+            Vec::new()
+        };
+        hash.update((settings.len() as u64).to_le_bytes());
+        hash.update(settings);
+        digest(&place, &mut hash)?;
+        let digest = hash.finalize();
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// What to build: a copy of the context in the new folder `place`, with the modes that git
     /// keeps and this process as owner, whoever checked the corpus out.
     ///
@@ -170,6 +195,31 @@ fn copy(from: &Path, to: &Path, is_top: bool) -> Result<()> {
             fs::set_permissions(&target, fs::Permissions::from_mode(mode))?;
         } else {
             bail!("{} is neither file, folder nor link", source.display());
+        }
+    }
+    Ok(())
+}
+
+/// Takes in a folder of what [`copy`] makes: names, kinds, modes, contents.
+fn digest(folder: &Path, hash: &mut Sha256) -> Result<()> {
+    let entries: std::io::Result<Vec<_>> = fs::read_dir(folder)?.collect();
+    let mut entries = entries?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    let part = |hash: &mut Sha256, bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for entry in entries {
+        let (path, facts) = (entry.path(), entry.metadata()?);
+        part(hash, entry.file_name().as_bytes());
+        part(hash, &facts.mode().to_le_bytes());
+        if facts.is_dir() {
+            digest(&path, hash)?;
+            part(hash, b"..");
+        } else if facts.is_symlink() {
+            part(hash, fs::read_link(&path)?.as_os_str().as_bytes());
+        } else {
+            part(hash, &fs::read(&path)?);
         }
     }
     Ok(())
@@ -226,5 +276,40 @@ mod tests {
         let corpus = corpus("");
         let error = subjects(corpus.path(), &["no-dockerfile".into()]).unwrap_err();
         assert!(format!("{error:#}").contains("no-dockerfile"));
+    }
+
+    #[test]
+    fn inputs_change_with_what_a_build_sees() {
+        let corpus = corpus("");
+        let inputs = || subjects(corpus.path(), &[]).unwrap()[0].inputs().unwrap();
+        let first = inputs();
+        assert_eq!(first, inputs());
+        let folder = corpus.path().join("one");
+        fs::write(folder.join("why.md"), "Another why.\n").unwrap();
+        fs::write(folder.join("truth.json"), "{}").unwrap();
+        assert_eq!(first, inputs());
+        let script = folder.join("sub/why.md");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+        let second = inputs();
+        assert_ne!(first, second);
+        fs::write(script, "other\n").unwrap();
+        let third = inputs();
+        assert_ne!(second, third);
+        fs::write(folder.join("build.toml"), "timeout = 5\n").unwrap();
+        assert_ne!(third, inputs());
+    }
+
+    #[test]
+    fn committed_truths_are_of_what_is_there() {
+        let subjects = subjects(&crate::sh::workspace().join("corpus"), &[]).unwrap();
+        for subject in subjects.iter().filter(|subject| subject.truth().exists()) {
+            let truth = super::super::read(&subject.truth()).unwrap();
+            assert_eq!(
+                truth.inputs,
+                subject.inputs().unwrap(),
+                "{0} has changed since its truth was found: run `cargo xtask truth {0}`",
+                subject.name
+            );
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Builds, judged by what builds with the whole starting set came to.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,11 +13,14 @@ use super::search::Verdict;
 use crate::lab::capabilities::Set;
 use crate::lab::kaniko::{Ended, Kaniko, Recipe};
 
+/// How many times as long as the first reference build another may take.
+const PATIENCE: u32 = 10;
+
 /// Bytes of a log line that are written down, at most.
 const LINE: usize = 300;
 
 /// What one build came to.
-enum Came {
+enum Product {
     Image(Image),
     Failure(Ended, Witness),
 }
@@ -31,78 +35,91 @@ enum Reference {
 }
 
 /// Builds one Dockerfile again and again.
-pub struct Judge<'a> {
+struct Builder<'a> {
     kaniko: &'a Kaniko,
-    recipe: &'a Recipe,
+    recipe: Recipe,
     reader: Reader,
-    reference: Reference,
-    /// How many builds there were.
-    pub builds: u32,
-    /// What a reader of the truth should know.
-    pub notes: Vec<String>,
+    builds: u32,
 }
 
-impl<'a> Judge<'a> {
-    /// Builds with the whole starting set, twice or more, to know what to expect.
-    ///
-    /// # Errors
-    /// Where that does not come to what is expected, or not to the same each time.
-    pub fn new(kaniko: &'a Kaniko, recipe: &'a Recipe, expect: Expect, start: Set) -> Result<Self> {
-        let mut judge = Self {
-            kaniko,
-            recipe,
-            reader: Reader::default(),
-            reference: Reference::Failure(Ended::TimedOut, Witness::default()),
-            builds: 0,
-            notes: Vec::new(),
-        };
-        judge.reference = match expect {
-            Expect::Success => judge.images(start)?,
-            Expect::Fail => judge.failures(start)?,
-        };
-        Ok(judge)
+impl Builder<'_> {
+    fn build(&mut self, set: Set) -> Result<Product> {
+        let is_first = self.builds == 0;
+        self.builds += 1;
+        let began = Instant::now();
+        let built = self
+            .kaniko
+            .build(&self.recipe, set)
+            .with_context(|| format!("cannot build with {set}"))?;
+        if is_first {
+            // A build that waits for ever is known sooner then, and on a slow machine none is
+            // ended that would have come to an end.
+            let patience = began.elapsed() * PATIENCE + Duration::from_secs(30);
+            self.recipe.timeout = self.recipe.timeout.min(patience);
+        }
+        if built.ended == Ended::Exited(0) {
+            // The first image's layers are those that others share, if they share any.
+            let image = self.reader.read(&built.image(), is_first)?;
+            return Ok(Product::Image(image));
+        }
+        let mut witness = last_lines(&built.log);
+        if built.ended == Ended::TimedOut {
+            witness.output = std::mem::take(&mut witness.error);
+            witness.error = "it did not come to an end".into();
+        }
+        Ok(Product::Failure(built.ended, witness))
     }
 
-    fn images(&mut self, start: Set) -> Result<Reference> {
-        let first = self.image(start, true)?;
-        let mut others = Vec::new();
-        for _ in 0..2 {
-            let other = self.image(start, false)?;
-            let found = diff(&first, &other);
+    fn image(&mut self, set: Set) -> Result<Image> {
+        match self.build(set)? {
+            Product::Image(image) => Ok(image),
+            Product::Failure(_, witness) => bail!(
+                "it fails with the whole starting set: {} {}",
+                witness.output,
+                witness.error
+            ),
+        }
+    }
+
+    /// Builds with the whole starting set until two images are the same but for content.
+    fn images(&mut self, start: Set, notes: &mut Vec<String>) -> Result<Reference> {
+        let first = self.image(start)?;
+        let second = self.image(start)?;
+        let found = diff(&first, &second);
+        if without_content(&found).is_empty() {
+            return Ok(Reference::Image {
+                image: first,
+                unstable: contents(&found),
+            });
+        }
+        let third = self.image(start)?;
+        notes.push("one reference build of three was another".into());
+        let mut apart = Vec::new();
+        for image in [first, second] {
+            let found = diff(&image, &third);
             if without_content(&found).is_empty() {
-                if !others.is_empty() {
-                    self.notes
-                        .push("one reference build of three was another".into());
-                }
                 return Ok(Reference::Image {
-                    image: first,
+                    image,
                     unstable: contents(&found),
                 });
             }
-            others.push(other);
+            apart = found;
         }
-        // The first may be the odd one out.
-        let found = diff(&others[0], &others[1]);
-        let rest = without_content(&found);
-        if !rest.is_empty() {
-            let places: Vec<&str> = rest.iter().map(|d| d.place.as_str()).take(PLACES).collect();
-            bail!(
-                "builds with the whole starting set differ from one another in {}: such a \
-                 Dockerfile has no truth",
-                places.join(", ")
-            );
-        }
-        self.notes
-            .push("one reference build of three was another".into());
-        Ok(Reference::Image {
-            image: others.swap_remove(0),
-            unstable: contents(&found),
-        })
+        let places: Vec<&str> = without_content(&apart)
+            .into_iter()
+            .map(|difference| difference.place.as_str())
+            .take(PLACES)
+            .collect();
+        bail!(
+            "builds with the whole starting set differ from one another in {}: such a Dockerfile \
+             has no truth",
+            places.join(", ")
+        )
     }
 
     fn failures(&mut self, start: Set) -> Result<Reference> {
-        let (Came::Failure(ended, first), Came::Failure(again, second)) =
-            (self.build(start, true)?, self.build(start, false)?)
+        let (Product::Failure(ended, first), Product::Failure(again, second)) =
+            (self.build(start)?, self.build(start)?)
         else {
             bail!("it is expected to fail, and succeeds with the whole starting set");
         };
@@ -115,33 +132,43 @@ impl<'a> Judge<'a> {
         }
         Ok(Reference::Failure(ended, first))
     }
+}
 
-    fn image(&mut self, set: Set, is_first: bool) -> Result<Image> {
-        match self.build(set, is_first)? {
-            Came::Image(image) => Ok(image),
-            Came::Failure(_, witness) => bail!(
-                "it fails with the whole starting set: {} {}",
-                witness.output,
-                witness.error
-            ),
-        }
+/// Judges builds of one Dockerfile.
+pub struct Judge<'a> {
+    builder: Builder<'a>,
+    reference: Reference,
+    /// What a reader of the truth should know.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Judge<'a> {
+    /// Builds with the whole starting set, twice or more, to know what to expect.
+    ///
+    /// # Errors
+    /// Where that does not come to what is expected, or not to the same each time.
+    pub fn new(kaniko: &'a Kaniko, recipe: Recipe, expect: Expect, start: Set) -> Result<Self> {
+        let mut builder = Builder {
+            kaniko,
+            recipe,
+            reader: Reader::default(),
+            builds: 0,
+        };
+        let mut notes = Vec::new();
+        let reference = match expect {
+            Expect::Success => builder.images(start, &mut notes)?,
+            Expect::Fail => builder.failures(start)?,
+        };
+        Ok(Self {
+            builder,
+            reference,
+            notes,
+        })
     }
 
-    fn build(&mut self, set: Set, is_first: bool) -> Result<Came> {
-        self.builds += 1;
-        let built = self
-            .kaniko
-            .build(self.recipe, set)
-            .with_context(|| format!("cannot build with {set}"))?;
-        if built.ended == Ended::Exited(0) {
-            return Ok(Came::Image(self.reader.read(&built.image(), is_first)?));
-        }
-        let mut witness = last_lines(&built.log);
-        if built.ended == Ended::TimedOut {
-            witness.output = std::mem::take(&mut witness.error);
-            witness.error = format!("no end after {} s", self.recipe.timeout.as_secs());
-        }
-        Ok(Came::Failure(built.ended, witness))
+    /// How many builds there were.
+    pub fn builds(&self) -> u32 {
+        self.builder.builds
     }
 
     /// Builds with a set. What does not do the first time is tried again, and where the two do not
@@ -162,9 +189,9 @@ impl<'a> Judge<'a> {
     }
 
     fn once(&mut self, set: Set) -> Result<Verdict> {
-        let result = self.build(set, false)?;
+        let result = self.builder.build(set)?;
         Ok(match (&self.reference, result) {
-            (Reference::Image { image, unstable }, Came::Image(other)) => {
+            (Reference::Image { image, unstable }, Product::Image(other)) => {
                 let found = decisive(diff(image, &other), unstable);
                 if found.is_empty() {
                     Verdict::Same
@@ -172,17 +199,17 @@ impl<'a> Judge<'a> {
                     differs(Outcome::Changed, places(&found))
                 }
             }
-            (Reference::Image { .. }, Came::Failure(_, witness)) => {
+            (Reference::Image { .. }, Product::Failure(_, witness)) => {
                 differs(Outcome::Failed, witness)
             }
-            (Reference::Failure(ended, known), Came::Failure(other, witness)) => {
+            (Reference::Failure(ended, known), Product::Failure(other, witness)) => {
                 if (*ended, known) == (other, &witness) {
                     Verdict::Same
                 } else {
                     differs(Outcome::Failed, witness)
                 }
             }
-            (Reference::Failure(..), Came::Image(_)) => {
+            (Reference::Failure(..), Product::Image(_)) => {
                 differs(Outcome::Changed, Witness::default())
             }
         })

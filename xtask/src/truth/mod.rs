@@ -42,6 +42,9 @@ pub struct Args {
     /// Find out whether what is written down still holds, and write nothing
     #[arg(long)]
     check: bool,
+    /// Only where there is no truth yet, or an old one
+    #[arg(long, conflicts_with = "check")]
+    stale: bool,
     /// Another folder of Dockerfiles than the workspace's corpus
     #[arg(long, value_name = "FOLDER")]
     corpus: Option<std::path::PathBuf>,
@@ -63,9 +66,16 @@ pub fn run(args: &Args) -> Result<()> {
         Some(folder) => folder.clone(),
         None => sh::workspace().join("corpus"),
     };
-    let subjects = corpus::subjects(&folder, &args.names)?;
+    let mut subjects = corpus::subjects(&folder, &args.names)?;
     if subjects.is_empty() {
         bail!("{} has no Dockerfiles", folder.display());
+    }
+    if args.stale {
+        subjects.retain(|subject| !is_current(subject));
+    }
+    if subjects.is_empty() {
+        say("nothing to do: all truths are current");
+        return Ok(());
     }
     setup::ensure(&[Need::Corpus])?;
     // From here on there are containers to clean up.
@@ -75,10 +85,15 @@ pub fn run(args: &Args) -> Result<()> {
     let queue = Mutex::new(VecDeque::from(subjects));
     let failed = Mutex::new(0);
     thread::scope(|scope| {
-        for _ in 0..args.jobs.clamp(1, total) {
+        for _ in 0..args.jobs.clamp(1, total.max(1)) {
             scope.spawn(|| {
                 while let Some(subject) = next(&queue) {
-                    if let Err(why) = work(&kaniko, &subject, args.check) {
+                    // Another process may have been at it meanwhile.
+                    if args.stale && is_current(&subject) {
+                        continue;
+                    }
+                    let result = work(&kaniko, &subject, args.check);
+                    if let (Err(why), false) = (result, sh::interrupted()) {
                         say(&format!("{:<28} FAILED: {why:#}", subject.name));
                         *failed.lock().unwrap_or_else(|e| e.into_inner()) += 1;
                     }
@@ -104,6 +119,14 @@ fn next(queue: &Mutex<VecDeque<Subject>>) -> Option<Subject> {
         return None;
     }
     queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front()
+}
+
+/// Whether what is written down was found from what is there.
+fn is_current(subject: &Subject) -> bool {
+    let known = read(&subject.truth())
+        .ok()
+        .filter(|known| known.schema == SCHEMA);
+    known.is_some_and(|known| subject.inputs().is_ok_and(|inputs| inputs == known.inputs))
 }
 
 fn say(line: &str) {
@@ -163,15 +186,19 @@ fn work(kaniko: &Kaniko, subject: &Subject, check: bool) -> Result<()> {
 
 fn find(kaniko: &Kaniko, subject: &Subject) -> Result<Truth> {
     let folder = kaniko.folder()?;
+    // Before the copy: should somebody write to the folder now, it is an old truth at once.
+    let inputs = subject.inputs()?;
     let recipe = subject.recipe(&folder.path().join("context"))?;
-    let mut judge = Judge::new(kaniko, &recipe, subject.expect, subject.start)?;
+    let bases = bases(kaniko, &recipe.dockerfile)?;
+    let mut judge = Judge::new(kaniko, recipe, subject.expect, subject.start)?;
     let found = search::search(subject.start, |set: Set| judge.judge(set))?;
     let mut notes = subject.notes.clone();
     notes.append(&mut judge.notes);
     let mut truth = Truth {
         schema: SCHEMA.into(),
+        inputs,
         executor: kaniko.version().into(),
-        bases: bases(kaniko, &recipe.dockerfile)?,
+        bases,
         environment: Environment {
             seccomp: "none".into(),
             network: "loopback only".into(),
@@ -186,7 +213,7 @@ fn find(kaniko: &Kaniko, subject: &Subject) -> Result<Truth> {
         sufficient: Vec::new(),
         spare: Vec::new(),
         reference: judge.reference(),
-        builds: judge.builds,
+        builds: judge.builds(),
         notes,
     };
     truth.record(subject.start, found);
@@ -197,7 +224,9 @@ fn find(kaniko: &Kaniko, subject: &Subject) -> Result<Truth> {
 fn bases(kaniko: &Kaniko, dockerfile: &Path) -> Result<BTreeMap<String, String>> {
     let text = fs::read_to_string(dockerfile)
         .with_context(|| format!("cannot read {}", dockerfile.display()))?;
-    let is_named = |name: &str| text.split_whitespace().any(|word| word == name);
+    // The repository alone, since the tag may be an ARG's.
+    let repository = |name: &str| name.split(':').next().map(str::to_owned);
+    let is_named = |name: &str| repository(name).is_some_and(|name| text.contains(&name));
     let named = kaniko.digests().iter().filter(|(name, _)| is_named(name));
     Ok(named
         .map(|(name, digest)| (name.clone(), digest.clone()))

@@ -20,6 +20,8 @@ pub const PLACES: usize = 5;
 pub struct Truth {
     /// [`SCHEMA`].
     pub schema: String,
+    /// A digest of context and settings, see [`super::corpus::Subject::inputs`].
+    pub inputs: String,
     /// The executor's version.
     pub executor: String,
     /// Digests of the base images that the Dockerfile names.

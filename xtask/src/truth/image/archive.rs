@@ -181,9 +181,7 @@ fn change(entry: &mut Entry<'_, impl Read>, extended: Extended) -> Result<Option
         }
         EntryType::Fifo => Kind::Fifo,
         EntryType::XGlobalHeader => return Ok(None),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            Kind::File(digest(entry)?)
-        }
+        EntryType::Regular | EntryType::Continuous => Kind::File(digest(entry)?),
         other => bail!("{} is of unknown type {other:?}", path.escape_ascii()),
     };
     let header = entry.header();
