@@ -8,7 +8,10 @@ pub fn what_is_missing_is_named(engine: &mut Engine) {
     let (good, bad) = (good.display().to_string(), bad.display().to_string());
     let before = engine.look();
     let refused = |args: &[&str], path: Option<&str>, expected: &[&str]| {
-        let mut command = engine.build();
+        let mut command = match args.contains(&"--executor") {
+            true => engine.kcap(),
+            false => engine.build(),
+        };
         if let Some(path) = path {
             command.env("PATH", path);
         }
@@ -35,12 +38,10 @@ pub fn what_is_missing_is_named(engine: &mut Engine) {
         None,
         &["no/executor"],
     );
-    let engine_names: &[&str] = match engine.kind {
-        Kind::Docker => &["docker"],
-        Kind::Podman => &["podman"],
-        Kind::Oci => &["runc", "crun"],
-    };
-    refused(&["-f", &good], Some("/nonexistent"), engine_names);
+    // Runtimes are found without PATH, too.
+    if engine.kind != Kind::Oci {
+        refused(&["-f", &good], Some("/nonexistent"), &[engine.kind.name()]);
+    }
     before.is_all(engine);
 
     let image = "127.0.0.1:1/no/such-image:1";

@@ -64,7 +64,10 @@ fn groups(folder: &Path, all: &mut BTreeSet<String>) {
     for group in folders(folder) {
         let name = group.file_name().unwrap_or_default().to_string_lossy();
         let is_id = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
-        if name.contains("kcap") || name.split(['-', '.']).any(is_id) {
+        let of_kcap = name
+            .strip_prefix("kcap-")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+        if of_kcap || name.split(['-', '.']).any(is_id) {
             all.insert(format!("cgroup {}", group.display()));
         }
         groups(&group, all);
