@@ -41,10 +41,13 @@ fn with(kind: Kind, test: fn(&mut Engine)) {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     match Engine::start(kind) {
         Ok(mut engine) => test(&mut engine),
-        Err(why) => {
-            let _ = writeln!(io::stdout(), "SKIP: builds by {}: {why}", kind.name());
-        }
+        Err(why) => skip(&format!("builds by {}: {why}", kind.name())),
     }
+}
+
+/// Says, past the capturing of test output, what a test cannot do here.
+fn skip(what: &str) {
+    let _ = writeln!(io::stdout(), "SKIP: {what}");
 }
 
 fn report(path: &Path) -> Report {

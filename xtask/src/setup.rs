@@ -31,6 +31,8 @@ pub enum Need {
     Kaniko,
     /// Builds of the corpus by Kaniko, with its base images
     Corpus,
+    /// Builds by docker, by podman and by container runtimes
+    Engines,
     /// Container runtimes, and virtual machines with older kernels
     Test,
     /// Compiling the BPF object
@@ -40,7 +42,7 @@ pub enum Need {
 }
 
 /// Debian packages, the program that shows one is not needed, and who needs it.
-const PACKAGES: [(&str, Option<&str>, &[Need]); 16] = [
+const PACKAGES: [(&str, Option<&str>, &[Need]); 18] = [
     (
         "buildah",
         Some("buildah"),
@@ -54,16 +56,18 @@ const PACKAGES: [(&str, Option<&str>, &[Need]); 16] = [
     (
         "runc",
         Some("runc"),
-        &[Need::Kaniko, Need::Corpus, Need::Test],
+        &[Need::Kaniko, Need::Corpus, Need::Engines, Need::Test],
     ),
+    ("docker.io", Some("dockerd"), &[Need::Engines]),
+    ("podman", Some("podman"), &[Need::Engines]),
     ("debootstrap", Some("debootstrap"), &[Need::Corpus]),
     ("dpkg-dev", Some("dpkg-scanpackages"), &[Need::Corpus]),
-    ("crun", Some("crun"), &[Need::Test]),
+    ("crun", Some("crun"), &[Need::Engines, Need::Test]),
     ("libcap2-bin", Some("setcap"), &[Need::Test]),
     ("qemu-system-x86", Some("qemu-system-x86_64"), &[Need::Test]),
     ("bpftrace", Some("bpftrace"), &[Need::Bench]),
-    ("gcc", Some("cc"), &[Need::Test, Need::Bpf]),
-    ("libc6-dev", None, &[Need::Test, Need::Bpf]),
+    ("gcc", Some("cc"), &[Need::Engines, Need::Test, Need::Bpf]),
+    ("libc6-dev", None, &[Need::Engines, Need::Test, Need::Bpf]),
     ("llvm-22-dev", None, &[Need::Bpf]),
     ("libpolly-22-dev", None, &[Need::Bpf]),
     ("libzstd-dev", None, &[Need::Bpf]),

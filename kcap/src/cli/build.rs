@@ -37,6 +37,7 @@ use crate::{
     launch::{Engine, Request},
     record::{self, Event, Failure, Signals},
     render::{self, Format},
+    report::Report,
 };
 
 /// Exit code of success.
@@ -239,7 +240,7 @@ impl Builds {
                 }
                 Err(why) => {
                     let why = format!("{why:#}");
-                    self.progress.ended(position, &why, true);
+                    self.progress.say(&why);
                     self.builds[position] = Some(Build::unseen(planned.shown, Status::Error, why));
                 }
             }
@@ -294,11 +295,18 @@ impl Builds {
                     }
                 };
                 let why = format!("{why:#}");
-                self.progress.ended(position, &why, true);
+                (self.progress).ended(position, &why, status == Status::Error);
                 return Build::unseen(name, status, why);
             }
         };
         let report = interpret(&capture);
+        if report.subject.executor.is_none() {
+            // What was seen then is the engine's own work, and no build.
+            let (status, why) = unstarted(&report);
+            self.trouble |= status == Status::Error;
+            (self.progress).ended(position, &why, status == Status::Error);
+            return Build::unseen(name, status, why);
+        }
         let written = self.results.write(position, &capture, &report, out);
         for error in written.into_iter().filter_map(Result::err) {
             if !super::is_broken_pipe(&error) {
@@ -306,11 +314,34 @@ impl Builds {
                 self.progress.say(&format!("{error:#}"));
             }
         }
-        let out_of_memory = capture.subject.out_of_memory;
         let build = Build::traced(name, report);
-        let line = summary::line(&build, out_of_memory);
-        (self.progress).ended(position, &line, build.status != Status::Built);
+        let line = summary::line(&build);
+        (self.progress).ended(position, &line, build.status == Status::Failed);
         build
+    }
+}
+
+/// Why no executor was seen in a container that was to have one.
+fn unstarted(report: &Report) -> (Status, String) {
+    match (report.interrupted, report.subject.exit_status) {
+        (true, _) => (
+            Status::NotStarted,
+            "interrupted before the executor was started".to_owned(),
+        ),
+        (false, Some(0)) => (
+            Status::Error,
+            "the container ended well, and no executor was seen in it: give its path there with \
+             --match"
+                .to_owned(),
+        ),
+        (false, status) => {
+            let status = status.map_or("?".to_owned(), |status| status.to_string());
+            let why = format!(
+                "the container did not start its executor (exit code {status}): see what the \
+                 engine says, or give the executor's path there with --match"
+            );
+            (Status::Error, why)
+        }
     }
 }
 

@@ -125,6 +125,9 @@ fn set(caps: &[Cap]) -> BTreeSet<Cap> {
 }
 
 proptest! {
+    // Each case interprets several captures.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn one_report_keeps_its_own_set(capture in arbitrary::capture()) {
         let report = interpret(&capture);

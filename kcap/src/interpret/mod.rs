@@ -8,7 +8,7 @@ mod facts;
 mod gather;
 mod rules;
 mod scope;
-mod steps;
+pub(crate) mod steps;
 mod syscall;
 mod unasked;
 

@@ -2,14 +2,18 @@
 
 use anyhow::{Result, bail};
 
-use super::{Engine, client};
+use super::{Engine, client, oci::Oci};
 
 /// An engine that may be there: its name, and what opens it or says why not.
 pub type Candidate = (&'static str, fn() -> Result<Box<dyn Engine>>);
 
 /// Engines that `auto` looks at, in this order: docker is what most people have and what the article's
 /// command line uses.
-pub const CANDIDATES: &[Candidate] = &[("docker", client::docker), ("podman", client::podman)];
+pub const CANDIDATES: &[Candidate] = &[
+    ("docker", client::docker),
+    ("podman", client::podman),
+    ("oci", || Ok(Box::new(Oci::new(None)?))),
+];
 
 /// The engine that was chosen.
 pub struct Choice {

@@ -4,6 +4,7 @@
 mod arguments;
 pub mod choose;
 pub mod client;
+pub mod oci;
 
 use std::{ffi::OsString, path::PathBuf};
 

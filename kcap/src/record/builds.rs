@@ -1,9 +1,16 @@
 //! Several builds traced at once, by one tracer: each in a cgroup of its own, each to a capture of
 //! its own.
 
-use std::{cell::OnceCell, io, num::NonZeroUsize, path::PathBuf, rc::Rc, time::Duration};
+use std::{
+    cell::OnceCell,
+    io,
+    num::NonZeroUsize,
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
@@ -37,6 +44,8 @@ use crate::{
 const LINE: usize = 4096;
 /// How often the kernel side is asked for counts, for progress.
 const REFRESH: Duration = Duration::from_secs(1);
+/// How long what an engine does after its container has ended may take.
+const CLEAN_UP: Duration = Duration::from_secs(1);
 /// How long output may still come once a build has ended and all of its processes are gone.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -85,8 +94,9 @@ pub fn build(
         .build()
         .context("cannot start the event loop")?;
     let result = LocalSet::new().block_on(&runtime, trace(jobs, parallel, options, signals, on));
-    // After a signal a container may still be in the making; nobody waits for it.
-    runtime.shutdown_timeout(LAST_WORDS);
+    // After a signal a container may still be in the making. Nobody runs it, and once it is made it is
+    // removed: that is waited for, or it would be left behind.
+    runtime.shutdown_timeout(options.grace);
     result
 }
 
@@ -292,39 +302,55 @@ fn conclude(
     ended: Result<Ended, Failure>,
     note: &mut dyn FnMut(String),
 ) -> Result<Waiting, Failure> {
-    if let Some(launch) = build.launch.get()
+    // What an engine does after its container has ended is no part of the build.
+    let deadline = Instant::now() + CLEAN_UP;
+    while build.group.pids().is_ok_and(|pids| !pids.is_empty()) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let mask = build.mask();
+    let launch = Rc::into_inner(build.launch).and_then(OnceCell::into_inner);
+    // Asked before the container is killed, which removes what is known of it.
+    let container = launch.as_ref().map(|launch| &launch.container);
+    let not_started = container.and_then(|container| container.not_started());
+    let out_of_memory = container.is_some_and(|container| container.out_of_memory());
+    if let Some(container) = container
         && ended.as_ref().map_or(true, |ended| ended.interrupted)
-        && let Err(why) = launch.container.kill()
+        && let Err(why) = container.kill()
     {
         note(format!("cannot end the container: {why:#}"));
     }
     command::end_rest(&build.group, note);
-    let mask = build.mask();
-    let launch = Rc::into_inner(build.launch).and_then(OnceCell::into_inner);
-    let concluded = ended.map(|ended| {
-        let (shown, engine, executor) = match &launch {
-            Some(launch) => (
-                launch.shown.clone(),
-                Some(launch.engine.clone()),
-                Some(launch.executor.clone()),
-            ),
-            None => (vec![], None, None),
-        };
-        let container = launch.as_ref().map(|launch| &launch.container);
-        Waiting {
-            position: build.position,
-            session: build.group.id(),
-            container: container.and_then(|container| container.id()),
-            interrupted: ended.interrupted,
-            subject: Subject {
-                engine,
-                executor,
-                out_of_memory: container.is_some_and(|container| container.out_of_memory()),
-                ..subject::subject(shown, Some(&build.dockerfile), build.context, &ended)
-            },
-            mask,
+    let concluded = match (ended, not_started) {
+        (Err(why), _) => Err(why),
+        (Ok(_), Some(why)) => Err(Failure::Kcap(anyhow!("{why}"))),
+        (Ok(mut ended), None) => {
+            let (shown, engine, executor) = match &launch {
+                Some(launch) => (
+                    launch.shown.clone(),
+                    Some(launch.engine.clone()),
+                    Some(launch.executor.clone()),
+                ),
+                None => (vec![], None, None),
+            };
+            // Clients of a daemon can end at once, and well, where a signal asks them to.
+            if ended.interrupted && ended.status.is_some_and(|status| status.success()) {
+                ended.status = None;
+            }
+            Ok(Waiting {
+                position: build.position,
+                session: build.group.id(),
+                container: container.and_then(|container| container.id()),
+                interrupted: ended.interrupted,
+                subject: Subject {
+                    engine,
+                    executor,
+                    out_of_memory,
+                    ..subject::subject(shown, Some(&build.dockerfile), build.context, &ended)
+                },
+                mask,
+            })
         }
-    });
+    };
     drop(launch);
     if let Some(group) = Rc::into_inner(build.group)
         && let Err(why) = group.remove(PATIENCE)

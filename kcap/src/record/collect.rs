@@ -31,8 +31,8 @@ enum Ask {
     Take(Pick, mpsc::Sender<Option<Assembler>>),
     /// Take these records as if they had come from the kernel.
     Put(Vec<Raw>, mpsc::Sender<()>),
-    /// Say which sessions executors opened.
-    Opened(mpsc::Sender<Vec<(u64, Opened)>>),
+    /// Say which sessions executors opened, and whether this one did.
+    Opened(u64, mpsc::Sender<Vec<(u64, Opened, bool)>>),
     /// Give everything.
     Stop,
 }
@@ -84,13 +84,14 @@ impl Collector {
         given.recv().map_err(|_| ended())
     }
 
-    /// The sessions that executors opened until now.
+    /// The sessions that executors opened until now, each with whether a client that `session` ran
+    /// started it.
     ///
     /// # Errors
     /// Where the thread has ended.
-    pub fn opened(&self) -> Result<Vec<(u64, Opened)>> {
+    pub fn opened(&self, session: u64) -> Result<Vec<(u64, Opened, bool)>> {
         let (give, given) = mpsc::channel();
-        self.ask(Ask::Opened(give))?;
+        self.ask(Ask::Opened(session, give))?;
         given.recv().map_err(|_| ended())
     }
 
@@ -181,9 +182,8 @@ fn collect(
                 }
                 let _ = give.send(());
             }
-            Some(Ask::Opened(give)) => {
-                let opened = router.opened().map(|(id, opened)| (id, opened.clone()));
-                let _ = give.send(opened.collect());
+            Some(Ask::Opened(session, give)) => {
+                let _ = give.send(router.opened(session));
             }
             Some(Ask::Stop) => return Ok(router),
         }

@@ -17,6 +17,12 @@ use super::{
     kernel::{Finish, Raw},
 };
 
+/// Commands that have a daemon start a container, with what runs in it at the end of their own
+/// command line.
+const ENGINES: [&[u8]; 3] = [b"docker", b"podman", b"nerdctl"];
+/// Most command lines of clients that are kept for one session.
+const CLIENTS: usize = 256;
+
 /// What the rest of kcap is told while it happens.
 #[derive(Debug)]
 pub enum Seen {
@@ -45,6 +51,8 @@ pub struct Session {
     pub opened: Option<Opened>,
     /// What its first executor builds, where that could be read.
     pub dockerfile: Option<(PathBuf, Vec<u8>)>,
+    /// Command lines of the engines' clients that it ran.
+    clients: Vec<Vec<String>>,
     looked: bool,
     told: u64,
 }
@@ -86,10 +94,16 @@ impl Router {
             Raw::Fork(f) => self.follow(f.parent, f.program),
             Raw::Exec(e) => {
                 let session = self.follow(e.previous, e.program);
-                if e.flags & exec_flag::EXECUTOR != 0
-                    && let Some(session) = session
-                {
-                    self.session(session).look(e.tgid);
+                if let Some(session) = session {
+                    if e.flags & exec_flag::EXECUTOR != 0 {
+                        self.session(session).look(e.tgid);
+                    }
+                    if is_client(&e.path) {
+                        let clients = &mut self.session(session).clients;
+                        if clients.len() < CLIENTS {
+                            clients.push(inside::command(e.tgid));
+                        }
+                    }
                 }
                 session
             }
@@ -174,9 +188,21 @@ impl Router {
             .find_map(|(_, session)| session.dockerfile.clone())
     }
 
-    /// The sessions that executors opened.
-    pub fn opened(&self) -> impl Iterator<Item = (u64, &Opened)> {
-        (self.sessions.iter()).filter_map(|(id, session)| Some((*id, session.opened.as_ref()?)))
+    /// The sessions that executors opened, each with whether a client that `session` ran started it:
+    /// a client's command line ends with that of what it has run.
+    pub fn opened(&self, session: u64) -> Vec<(u64, Opened, bool)> {
+        let clients = self.sessions.get(&session).map(|s| s.clients.as_slice());
+        let started = |opened: &Opened| {
+            let args = opened.command.get(1..).unwrap_or_default();
+            clients.is_some_and(|clients| clients.iter().any(|client| client.ends_with(args)))
+        };
+        (self.sessions.iter())
+            .filter_map(|(id, session)| {
+                let opened = session.opened.clone()?;
+                let started = started(&opened);
+                Some((*id, opened, started))
+            })
+            .collect()
     }
 
     fn session(&mut self, id: u64) -> &mut Session {
@@ -191,12 +217,20 @@ impl Router {
     }
 }
 
+/// Whether a path, as the kernel side gives it, is that of an engine's client.
+fn is_client(path: &[u8]) -> bool {
+    let path = path.split(|&b| b == 0).next().unwrap_or_default();
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    ENGINES.contains(&name)
+}
+
 impl Session {
     fn new(base: u64) -> Self {
         Self {
             assembler: Assembler::new(base),
             opened: None,
             dockerfile: None,
+            clients: vec![],
             looked: false,
             told: 0,
         }

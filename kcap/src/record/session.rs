@@ -26,9 +26,6 @@ use crate::{capture::Capture, host::cgroup::Cgroup};
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at a container that outlasts its command.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Commands that have a daemon start a container, with what runs in it at the end of their own
-/// command line.
-const ENGINES: [&str; 3] = ["docker", "podman", "nerdctl"];
 
 /// How to trace.
 #[derive(Clone, Debug)]
@@ -126,7 +123,7 @@ async fn trace(
     command::end_rest(&group, note);
     let mut ended = ended?;
     let session = group.id();
-    let theirs = containers(&trace.opened()?, &run.command, note);
+    let theirs = containers(&trace.opened(session)?, note);
     ended.interrupted |= outlast(&trace, &theirs, ended.interrupted, signals, note).await?;
     let finished = trace.finish();
     // What was seen is worth more than a group that stays behind.
@@ -158,9 +155,9 @@ async fn outlast(
     note: &mut dyn FnMut(String),
 ) -> Result<bool> {
     let listener = signals.listen().context("cannot listen for signals")?;
-    let opened = trace.opened()?;
+    let opened = trace.opened(0)?;
     let mut said = false;
-    for (_, opened) in opened.iter().filter(|(id, _)| theirs.contains(id)) {
+    for (_, opened, _) in opened.iter().filter(|(id, ..)| theirs.contains(id)) {
         let began = Instant::now();
         while !interrupted && late::is_populated(&opened.cgroups, &trace.layout) {
             if !said && began.elapsed() > PATIENCE {
@@ -180,44 +177,24 @@ async fn outlast(
 }
 
 /// The sessions of containers that a daemon started for the command. Others on this host may have
-/// started some at the same time: an engine's own command line ends with that of the executor.
-fn containers(
-    opened: &[(u64, Opened)],
-    command: &[OsString],
-    note: &mut dyn FnMut(String),
-) -> Vec<u64> {
-    let engine = command
-        .first()
-        .and_then(|program| std::path::Path::new(program).file_name())
-        .is_some_and(|name| ENGINES.iter().any(|engine| name == *engine));
-    let given: Vec<String> = (command.iter())
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
-    let fits = |opened: &Opened| match opened.command.split_first() {
-        Some((_, args)) => given.ends_with(args),
-        None => true,
-    };
-    let all: Vec<(u64, bool)> = (opened.iter())
-        .map(|(id, opened)| (*id, fits(opened)))
-        .collect();
-    let some_fit = all.iter().any(|(_, fits)| *fits);
-    let kept: Vec<u64> = (all.iter())
-        .filter(|(_, fits)| *fits || !engine && (!some_fit || all.len() == 1))
-        .map(|(id, _)| *id)
-        .collect();
-    if kept.len() < all.len() {
+/// started some at the same time; those are left out.
+fn containers(opened: &[(u64, Opened, bool)], note: &mut dyn FnMut(String)) -> Vec<u64> {
+    let theirs = (opened.iter()).filter(|(_, _, started)| *started);
+    let theirs: Vec<u64> = theirs.map(|(id, ..)| *id).collect();
+    let others = opened.len() - theirs.len();
+    if others > 0 {
         note(format!(
-            "left out {} of {} containers with an executor that were started meanwhile: the command \
-             line of their executor is not this command's",
-            all.len() - kept.len(),
-            all.len()
+            "left out {others} of {} containers with an executor that were started meanwhile: no \
+             client of an engine that this command ran has their executor's arguments; --container \
+             attaches to one",
+            opened.len()
         ));
     }
-    if kept.len() > 1 {
+    if theirs.len() > 1 {
         note(format!(
-            "{} containers with an executor were started meanwhile: all of them are in this report",
-            kept.len()
+            "{} containers with an executor were started: all of them are in this report",
+            theirs.len()
         ));
     }
-    kept
+    theirs
 }

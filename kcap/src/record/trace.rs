@@ -147,12 +147,13 @@ impl Trace {
         self.tracer.seed(pid, generation, executor)
     }
 
-    /// The sessions that executors opened until now.
+    /// The sessions that executors opened until now, each with whether a client that `session` ran
+    /// started it.
     ///
     /// # Errors
     /// Where the collector has ended.
-    pub fn opened(&self) -> Result<Vec<(u64, Opened)>> {
-        self.collector.opened()
+    pub fn opened(&self, session: u64) -> Result<Vec<(u64, Opened, bool)>> {
+        self.collector.opened(session)
     }
 
     /// Gives the sessions that `pick` picks, all of whose processes have ended, put together to one

@@ -51,7 +51,7 @@ pub fn write<W: Write>(matrix: &Matrix, style: Style, to: &mut W) -> io::Result<
     for note in notes(matrix) {
         screen.section(Paint::Unsure, "NOTE", &note)?;
     }
-    if lossless && reports(matrix).next().is_some() {
+    if lossless && matrix.builds.iter().any(|b| b.status == Status::Built) {
         let add = names(&matrix.union.required, ", ");
         let text = format!("capabilities: {{drop: [ALL], add: [{add}]}}");
         screen.section(Paint::Bold, "APPLY", &text)?;
@@ -177,10 +177,17 @@ fn row<W: Write>(
 fn status_of(build: &Build) -> String {
     let status = match (build.status, &build.report) {
         (Status::Built, _) => "ok".to_owned(),
-        (Status::Failed, Some(report)) => match report.subject.exit_status {
-            Some(status) => format!("exit {status}"),
-            None => "end not seen".to_owned(),
-        },
+        (Status::Failed, Some(report)) if report.subject.out_of_memory => {
+            "out of memory".to_owned()
+        }
+        (Status::Failed, Some(report)) => {
+            let line = report.last_step().and_then(|step| step.line);
+            match (report.subject.exit_status, line) {
+                (Some(status), Some(line)) => format!("exit {status}, line {line}"),
+                (Some(status), None) => format!("exit {status}"),
+                (None, _) => "end not seen".to_owned(),
+            }
+        }
         (Status::Failed, None) => "failed".to_owned(),
         (Status::Interrupted, _) => "interrupted".to_owned(),
         (Status::NotStarted, _) => "not started".to_owned(),

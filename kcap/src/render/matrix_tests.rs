@@ -58,6 +58,8 @@ fn some() -> Vec<Build> {
     let mut failed = build("services/mail/Dockerfile", "CHOWNN SETUID? SYS_ADMIN.");
     if let Some(report) = &mut failed.report {
         report.subject.exit_status = Some(1);
+        report.subject.last_step = Some(report.steps[0].index);
+        report.steps[0].line = Some(12);
     }
     failed.status = Status::Failed;
     let mut cached = build("services/web/Dockerfile", "CHOWN. AUDIT_WRITE?");
@@ -86,7 +88,7 @@ fn the_screen() {
                           | | | AUDIT_WRITE
 DOCKERFILE                | | | |  BUILD
 services/api/Dockerfile   N N N    ok
-services/mail/Dockerfile  N   ?    exit 1
+services/mail/Dockerfile  N   ?    exit 1, line 12
 services/web/Dockerfile   .     ?  ok, 2 cached
 broken/Dockerfile                  error
 UNION                     N N N ?
@@ -105,7 +107,10 @@ APPLY   capabilities: {drop: [ALL], add: [CHOWN, SETGID, SETUID, AUDIT_WRITE]}
 fn colours_change_nothing_else() {
     let mut stripped = text(some(), true).replace("\u{1b}[0m", "");
     assert!(stripped.contains("\u{1b}[33m?"), "{stripped}");
-    assert!(stripped.contains("\u{1b}[1;31mexit 1"), "{stripped}");
+    assert!(
+        stripped.contains("\u{1b}[1;31mexit 1, line 12"),
+        "{stripped}"
+    );
     for code in ["1", "1;31", "33"] {
         stripped = stripped.replace(&format!("\u{1b}[{code}m"), "");
     }

@@ -49,6 +49,15 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+impl Report {
+    /// The instruction that was worked on last; where the build failed, the one that failed, unless
+    /// the executor failed between two.
+    pub fn last_step(&self) -> Option<&Step> {
+        let index = self.subject.last_step?;
+        self.steps.iter().find(|step| step.index == index)
+    }
+}
+
 /// What made a report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {

@@ -4,11 +4,14 @@ use super::engine::{Engine, Kind, said};
 
 pub fn what_is_missing_is_named(engine: &mut Engine) {
     let good = engine.write("good/Dockerfile", "FROM scratch\nCOPY chown:3 /a\n");
-    let bad = engine.write("bad/Dockerfile", "FROM scratch\nRUN\n");
+    let bad = engine.write("bad/Dockerfile", "FROM scratch\nNOSUCH x\n");
     let (good, bad) = (good.display().to_string(), bad.display().to_string());
     let before = engine.look();
     let refused = |args: &[&str], path: Option<&str>, expected: &[&str]| {
-        let mut command = engine.build();
+        let mut command = match args.contains(&"--executor") {
+            true => engine.kcap(),
+            false => engine.build(),
+        };
         if let Some(path) = path {
             command.env("PATH", path);
         }
@@ -24,19 +27,21 @@ pub fn what_is_missing_is_named(engine: &mut Engine) {
     };
     refused(&["-f", "nowhere/Dockerfile"], None, &["nowhere/Dockerfile"]);
     refused(&["-f", &bad], None, &["bad/Dockerfile"]);
-    refused(&["-f", &good, "-c", "nowhere"], None, &["context", "nowhere"]);
+    refused(
+        &["-f", &good, "-c", "nowhere"],
+        None,
+        &["context", "nowhere"],
+    );
     refused(&["-f", &good, "-c", &good], None, &["context", &good]);
     refused(
         &["-f", &good, "--executor", "./no/executor"],
         None,
         &["no/executor"],
     );
-    let engine_names: &[&str] = match engine.kind {
-        Kind::Docker => &["docker"],
-        Kind::Podman => &["podman"],
-        Kind::Oci => &["runc", "crun"],
-    };
-    refused(&["-f", &good], Some("/nonexistent"), engine_names);
+    // Runtimes are found without PATH, too.
+    if engine.kind != Kind::Oci {
+        refused(&["-f", &good], Some("/nonexistent"), &[engine.kind.name()]);
+    }
     before.is_all(engine);
 
     let image = "127.0.0.1:1/no/such-image:1";

@@ -51,7 +51,14 @@ pub fn a_signal_at_any_moment_leaves_nothing_behind(engine: &mut Engine) {
         let child = start(engine, &format!("out-{number}"));
         thread::sleep(Duration::from_millis(millis));
         let since = Instant::now();
-        interrupt(&child, if number % 2 == 0 { libc::SIGINT } else { libc::SIGTERM });
+        interrupt(
+            &child,
+            if number % 2 == 0 {
+                libc::SIGINT
+            } else {
+                libc::SIGTERM
+            },
+        );
         let output = ended(child, since);
         let errors = fs::read_to_string(engine.path("errors")).unwrap_or_default();
         assert!(!output.status.success(), "after {millis} ms: {errors}");
@@ -74,7 +81,9 @@ pub fn what_was_seen_until_a_signal_is_written(engine: &mut Engine) {
         let deadline = Instant::now() + PATIENCE;
         let running = || {
             let errors = fs::read_to_string(engine.path("errors")).unwrap_or_default();
-            errors.matches("Running: [/bin/sh -c truth setgid:5").count()
+            errors
+                .matches("Running: [/bin/sh -c truth setgid:5")
+                .count()
         };
         while running() < 2 {
             let errors = fs::read_to_string(engine.path("errors")).unwrap_or_default();
@@ -97,7 +106,10 @@ pub fn what_was_seen_until_a_signal_is_written(engine: &mut Engine) {
             assert!(report.interrupted, "{errors}");
             let capture = capture(&engine.path(&format!("{out}-captures/{name}.kcap")));
             assert!(capture.interrupted);
-            let chown = report.capabilities.iter().find(|c| c.name.to_string() == "CHOWN");
+            let chown = report
+                .capabilities
+                .iter()
+                .find(|c| c.name.to_string() == "CHOWN");
             let copy = report.steps.iter().find(|step| step.line == Some(2));
             let copy = copy.expect("a step").index;
             let of_copy = chown.and_then(|c| c.steps.iter().find(|of| of.step == copy));

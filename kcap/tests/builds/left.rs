@@ -52,6 +52,7 @@ impl Left {
     }
 }
 
+/// The groups of kcap and of containers: others come and go with what runs on the machine.
 fn groups(folder: &Path, all: &mut BTreeSet<String>) {
     let folders = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -61,7 +62,14 @@ fn groups(folder: &Path, all: &mut BTreeSet<String>) {
             .collect()
     };
     for group in folders(folder) {
-        all.insert(format!("cgroup {}", group.display()));
+        let name = group.file_name().unwrap_or_default().to_string_lossy();
+        let is_id = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        let of_kcap = name
+            .strip_prefix("kcap-")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+        if of_kcap || name.split(['-', '.']).any(is_id) {
+            all.insert(format!("cgroup {}", group.display()));
+        }
         groups(&group, all);
     }
 }

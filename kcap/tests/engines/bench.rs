@@ -99,12 +99,13 @@ impl Bench {
     }
 
     pub fn all(&self) {
-        let parts: [(&str, Part); 12] = [
+        let parts: [(&str, Part); 13] = [
             ("builds", Self::builds),
             ("holds what was asked for", Self::holds_what_was_asked_for),
             ("passes variables", Self::passes_variables),
             ("fails", Self::fails),
             ("is killed", Self::is_killed),
+            ("is killed at any moment", Self::is_killed_at_any_moment),
             ("is interrupted", Self::is_interrupted),
             ("runs out of memory", Self::runs_out_of_memory),
             ("does not start", Self::does_not_start),
@@ -258,6 +259,29 @@ impl Bench {
         );
         assert!(!launch.container.out_of_memory());
         self.is_clean();
+    }
+
+    fn is_killed_at_any_moment(&self) {
+        let request = self.shell("/bin/busybox sleep 300");
+        for pause in [0, 20, 60, 100, 150, 250, 400, 600] {
+            let launch = self.engine.prepare(&request).unwrap();
+            let id = launch.container.id().unwrap();
+            let mut running = Running::start(&launch);
+            thread::sleep(Duration::from_millis(pause));
+            running.child.kill().unwrap();
+            launch.container.kill().unwrap();
+            drop(launch);
+            let _ = running.end();
+            self.is_clean();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while let Some(left) = processes_of(&id).first() {
+                assert!(
+                    Instant::now() < deadline,
+                    "after {pause} ms, {left} still runs"
+                );
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
 
     fn is_interrupted(&self) {
@@ -461,6 +485,20 @@ impl Bench {
         assert!(again.is_ok());
         assert_eq!(count(), 1, "this process's own container stays");
     }
+}
+
+/// The command lines of processes whose cgroup or command line names the container.
+fn processes_of(id: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    processes
+        .filter_map(|process| {
+            let read = |name| fs::read(process.path().join(name)).ok();
+            let command = String::from_utf8_lossy(&read("cmdline")?).replace('\0', " ");
+            let group = String::from_utf8_lossy(&read("cgroup")?).into_owned();
+            // A program that has ended and is not waited for has no command line.
+            (!command.is_empty() && (group.contains(id) || command.contains(id))).then_some(command)
+        })
+        .collect()
 }
 
 /// The regular files of an archive.

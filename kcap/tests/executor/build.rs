@@ -1,7 +1,7 @@
 //! Carries out a Dockerfile: Kaniko's lines, in Kaniko's order, and between them what the Dockerfile
 //! says that the kernel is asked.
 
-use std::{ffi::CString, path::Path};
+use std::{ffi::CString, fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
     dockerfile::{Dockerfile, Instruction, Stage},
@@ -99,15 +99,16 @@ fn stage(stage: &Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts a shell into the root file system, where this is a container's and there is none. It asks the
-/// kernel nothing.
+/// Puts a shell into the root file system, where this is a container's and there is none. It asks for
+/// no capability: podman makes a root that nobody may write to, which its owner can change.
 fn unpack() -> Res {
     let marks = ["/.dockerenv", "/run/.containerenv"];
     let shell = Path::new("/bin/sh");
     if shell.exists() || !marks.iter().any(|mark| Path::new(mark).exists()) {
         return Ok(());
     }
-    let made = std::fs::create_dir_all("/bin")
+    let made = std::fs::set_permissions("/", Permissions::from_mode(0o755))
+        .and_then(|()| std::fs::create_dir_all("/bin"))
         .and_then(|()| std::env::current_exe())
         .and_then(|exe| std::os::unix::fs::symlink(exe, shell));
     made.map_err(|e| format!("cannot make {}: {e}", shell.display()))

@@ -55,19 +55,6 @@ impl Counts {
             *self.0.entry((cap, tally.syscall)).or_default() += tally.count;
         }
     }
-
-    /// All of a capture's checks, but those for memory.
-    pub fn all(capture: &Capture) -> Self {
-        let mut counts = Self::default();
-        capture.tallies.iter().for_each(|tally| counts.add(tally));
-        counts
-    }
-
-    /// So often.
-    pub fn times(mut self, n: u64) -> Self {
-        self.0.values_mut().for_each(|count| *count *= n);
-        self
-    }
 }
 
 impl fmt::Debug for Counts {

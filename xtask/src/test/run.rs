@@ -19,7 +19,7 @@ pub struct Tier {
     ignored: u64,
     /// Parts that could not run here, and why.
     pub not_run: Vec<String>,
-    /// What tests that ran said they could not do here.
+    /// What tests that ran said they could not do here, and what may be absent.
     pub skips: Vec<String>,
     /// What failed, where no test names it.
     pub failures: Vec<String>,
@@ -54,6 +54,13 @@ impl Tier {
         let why = why.into();
         println!("SKIP: {why}");
         self.not_run.push(why);
+    }
+
+    /// Says that a part cannot run which may be missing anywhere.
+    pub fn absent(&mut self, why: impl Into<String>) {
+        let why = why.into();
+        println!("SKIP: {why}");
+        self.skips.push(why);
     }
 
     /// Says that a part failed.

@@ -152,7 +152,7 @@ fn root(tier: &mut Tier) -> Result<()> {
     if !ready(tier, Need::Test) {
         return Ok(());
     }
-    let programs = Programs::build(sh::cargo)?;
+    let programs = Programs::build(sh::cargo, &ROOT_TESTS)?;
     for test in ROOT_TESTS {
         tier.tests(
             Command::new(programs.get(test)?)
@@ -179,17 +179,7 @@ fn vm(tier: &mut Tier) -> Result<()> {
     if !ready(tier, Need::Test) {
         return Ok(());
     }
-    // A folder of its own: other flags would have cargo build everything anew each time.
-    let programs = Programs::build(|| {
-        let mut cargo = sh::cargo();
-        cargo
-            .env("CARGO_TARGET_DIR", sh::target().join("vm"))
-            .env("CARGO_BUILD_TARGET", STATIC_TARGET)
-            .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-            .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-        cargo
-    })?;
+    let programs = Programs::build(static_cargo, &ROOT_TESTS)?;
     for (series, preempt, cgroup) in GUESTS {
         let name = format!("Linux {series} preempt={}", preempt.name());
         let Ok(kernel) = setup::kernel(series) else {
@@ -222,6 +212,19 @@ fn vm(tier: &mut Tier) -> Result<()> {
     Ok(())
 }
 
+/// A cargo that builds programs which need no others, in a folder of its own: other flags would have
+/// it build everything anew each time.
+fn static_cargo() -> Command {
+    let mut cargo = sh::cargo();
+    cargo
+        .env("CARGO_TARGET_DIR", sh::target().join("vm"))
+        .env("CARGO_BUILD_TARGET", STATIC_TARGET)
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    cargo
+}
+
 /// A command of the guest's that runs all test programs, whatever becomes of each.
 fn one_by_one(programs: &Programs) -> Result<Vec<String>> {
     let mut command = vec!["sh".to_owned(), "-c".to_owned()];
@@ -237,14 +240,30 @@ fn one_by_one(programs: &Programs) -> Result<Vec<String>> {
 }
 
 fn engines(tier: &mut Tier) -> Result<()> {
-    let Some(executor) = lab::kaniko::executor() else {
-        tier.skip("no Kaniko executor: set KCAP_KANIKO_EXECUTOR to its path");
-        return Ok(());
-    };
     if let Some(why) = privileges() {
         tier.skip(why);
         return Ok(());
     }
+    if cfg!(not(target_arch = "x86_64")) {
+        tier.skip("builds of the known executor: it is built for x86-64 only");
+    } else if ready(tier, Need::Engines) {
+        let programs = Programs::build(static_cargo, &["builds"])?;
+        tier.tests(
+            Command::new(programs.get("builds")?)
+                .args(TEST_ARGS)
+                .current_dir(sh::workspace().join("kcap"))
+                .envs(programs.environment()?),
+        )?;
+    }
+    kaniko(tier)
+}
+
+/// What a real Kaniko is needed for. It has no Debian package, so that it may be absent.
+fn kaniko(tier: &mut Tier) -> Result<()> {
+    let Some(executor) = lab::kaniko::executor() else {
+        tier.absent("no Kaniko executor: set KCAP_KANIKO_EXECUTOR to its path");
+        return Ok(());
+    };
     if !ready(tier, Need::Kaniko) {
         return Ok(());
     }
@@ -270,14 +289,13 @@ fn engines(tier: &mut Tier) -> Result<()> {
 struct Programs(BTreeMap<String, PathBuf>);
 
 impl Programs {
-    /// Builds kcap, its test programs that run as root, and what they trace, with the cargo that
-    /// `cargo` makes.
-    fn build(cargo: impl Fn() -> Command) -> Result<Self> {
+    /// Builds kcap, these test programs, and what they trace, with the cargo that `cargo` makes.
+    fn build(cargo: impl Fn() -> Command, tests: &[&str]) -> Result<Self> {
         // One command would build the examples as test programs as well, without their `main`.
         let mut programs = Self(BTreeMap::new());
         let examples = ["--example", "workload", "--example", "executor"];
         programs.add(cargo().args(["build", "--bin", "kcap"]).args(examples))?;
-        let tests = ROOT_TESTS.iter().flat_map(|test| ["--test", test]);
+        let tests = tests.iter().flat_map(|test| ["--test", test]);
         programs.add(cargo().args(["test", "--no-run"]).args(tests))?;
         Ok(programs)
     }

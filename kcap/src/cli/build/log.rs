@@ -1,65 +1,21 @@
 //! What the executor's log says for people: the message of a line, and the instruction that it
 //! announces. For showing progress only; what a report rests on is read elsewhere.
 
-use crate::interpret::dockerfile::Dockerfile;
+use crate::{
+    capture::LogLine,
+    interpret::{dockerfile::Dockerfile, steps::line},
+};
 
-/// The message of a log line, without colours, level and time, in whichever of Kaniko's formats.
+/// The message of a log line, or the line where it is in none of the log's formats.
 pub fn message(line: &str) -> String {
-    let line = without_ansi(line);
-    let line = line.trim();
-    for start in ["\"msg\":\"", "msg=\""] {
-        if line.contains("level")
-            && let Some((_, text)) = line.split_once(start)
-        {
-            return quoted(text);
-        }
+    let line = LogLine {
+        text: line.to_owned(),
+        ..LogLine::default()
+    };
+    match line::parse(&line) {
+        Some(message) => message.text.into_owned(),
+        None => line::without_ansi(line.text.trim()),
     }
-    // `INFO[0003] message`
-    if let Some((level, rest)) = line.split_once('[')
-        && level.len() == 4
-        && level.bytes().all(|b| b.is_ascii_uppercase())
-        && let Some((_, text)) = rest.split_once("] ")
-    {
-        return text.trim_start().to_owned();
-    }
-    line.to_owned()
-}
-
-/// The text before the closing quote.
-fn quoted(text: &str) -> String {
-    let mut out = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => break,
-            '\\' => match chars.next() {
-                Some('n' | 't' | 'r') => out.push(' '),
-                Some(c) => out.push(c),
-                None => break,
-            },
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// The text without escape sequences for terminals.
-pub fn without_ansi(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c != '\u{1b}' {
-            out.push(c);
-        } else if rest.next_if_eq(&'[').is_some() {
-            // Parameters and intermediates, then one final byte.
-            while let Some(c) = rest.next_if(|c| matches!(c, ' '..='~')) {
-                if matches!(c, '@'..='~') {
-                    break;
-                }
-            }
-        }
-    }
-    out
 }
 
 /// The instructions of a Dockerfile, as a log announces them one after the other.
@@ -110,31 +66,11 @@ mod tests {
     use crate::interpret::dockerfile;
 
     #[test]
-    fn messages_of_all_formats() {
-        for (line, expected) in [
-            (
-                "\u{1b}[36mINFO\u{1b}[0m[0003] RUN echo \"x\"   ",
-                "RUN echo \"x\"",
-            ),
-            ("INFO[0003] RUN x [y] z", "RUN x [y] z"),
-            ("WARN[2026-01-01T00:00:00Z] careful", "careful"),
-            (
-                "time=\"2026-01-01T00:00:00Z\" level=info msg=\"RUN echo \\\"x\\\"\"",
-                "RUN echo \"x\"",
-            ),
-            (
-                "{\"level\":\"info\",\"msg\":\"RUN a\\\\b\",\"time\":\"2026\"}",
-                "RUN a\\b",
-            ),
-            ("error building image: x", "error building image: x"),
-            ("[1]", "[1]"),
-            ("", ""),
-            ("\u{1b}", ""),
-            ("\u{1b}[", ""),
-            ("level msg=\"x\\", "x"),
-        ] {
-            assert_eq!(message(line), expected, "{line:?}");
-        }
+    fn lines_of_the_log_and_others() {
+        let line = "\u{1b}[36mINFO\u{1b}[0m[0003] RUN echo \"x\"   ";
+        assert_eq!(message(line), "RUN echo \"x\"");
+        let error = "\u{1b}[1merror\u{1b}[0m building image: x\n";
+        assert_eq!(message(error), "error building image: x");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What to build, made ready before the first build starts.
 
 use std::{
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -60,11 +61,19 @@ pub fn plan(context: Option<&Path>, paths: &[PathBuf]) -> Result<Vec<Planned>> {
         }
         planned.push(Planned {
             path: path.clone(),
-            shown: path.display().to_string(),
+            shown: shown(path),
             ready,
         });
     }
     Ok(planned)
+}
+
+/// The path as text; one that is none keeps its bytes apart from others'.
+fn shown(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        None => path.as_os_str().as_bytes().escape_ascii().to_string(),
+    }
 }
 
 fn ready(path: &Path, context: Option<&Path>) -> Result<Ready> {
@@ -118,4 +127,38 @@ pub fn job(path: &Path, ready: Ready, request: &Request, engine: &Arc<dyn Engine
         context: Some(given.display().to_string()),
         launch: Box::new(move || engine.prepare(&request)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, fs};
+
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_be_built_stops_only_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+        fs::write(&good, "FROM scratch\n").unwrap();
+        fs::write(&bad, "FROM\n").unwrap();
+        let both = plan(None, &[bad.clone(), good.clone()]).unwrap();
+        assert!(both[0].ready.is_err());
+        let ready = both[1].ready.as_ref().unwrap();
+        assert_eq!(
+            ready.context,
+            (dir.path().to_owned(), dir.path().canonicalize().unwrap())
+        );
+        let error = format!("{:#}", plan(None, &[bad]).err().unwrap());
+        assert!(error.contains("bad is no Dockerfile"), "{error}");
+        assert!(error.contains("line 1, column "), "{error}");
+        // A context that is asked for is everybody's.
+        assert!(plan(Some(&good), &[good.clone(), good.clone()]).is_err());
+    }
+
+    #[test]
+    fn paths_that_are_no_text_are_shown_apart() {
+        let of = |bytes: &[u8]| shown(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(of("größe/\u{1b}".as_bytes()), "größe/\u{1b}");
+        assert_ne!(of(b"\xff/Dockerfile"), of(b"\xfe/Dockerfile"));
+    }
 }

@@ -9,9 +9,10 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::log::{Instructions, message, without_ansi};
+use super::log::{Instructions, message};
 use crate::{
     cli::LONGEST_LINE,
+    interpret::steps::line::without_ansi,
     record::Event,
     render::escape::{head, tail},
 };
@@ -261,7 +262,7 @@ mod tests {
     fn events() -> Vec<Event> {
         vec![
             Event::Started,
-            Event::Log("INFO[0000] Unpacking rootfs".into()),
+            Event::Log("\u{1b}[36mINFO\u{1b}[0m[0000] Unpacking rootfs".into()),
             Event::Log("\u{1b}[36mINFO\u{1b}[0m[0001] RUN x".into()),
             Event::Output("\u{1b}[1mhello\u{1b}[0m\u{7}\n".into()),
             Event::Checks(12),
@@ -306,7 +307,10 @@ mod tests {
         let events = [
             Event::Started,
             Event::Output("\u{202e}x\u{1b}]0;t\u{7}".repeat(100_000)),
-            Event::Log(format!("INFO[0000] RUN {}", "\u{9b}".repeat(100_000))),
+            Event::Log(format!(
+                "\u{1b}[36mINFO\u{1b}[0m[0000] RUN {}",
+                "\u{9b}".repeat(100_000)
+            )),
         ];
         let text = shown(Show::Output, &events, false);
         assert!(text.len() < 5000, "{}", text.len());

@@ -6,8 +6,8 @@ use crate::{
     report::{Because, Cap, Report},
 };
 
-/// The line; `out_of_memory` where its container was killed for that.
-pub fn line(build: &Build, out_of_memory: bool) -> String {
+/// The line.
+pub fn line(build: &Build) -> String {
     let Some(report) = &build.report else {
         return String::new();
     };
@@ -15,10 +15,15 @@ pub fn line(build: &Build, out_of_memory: bool) -> String {
     let how = match (build.status, report.subject.exit_status) {
         (Status::Built, _) => format!("built in {took}"),
         (Status::Interrupted, _) => format!("interrupted after {took}"),
-        _ if out_of_memory => format!(
+        _ if report.subject.out_of_memory => format!(
             "killed for want of memory after {took}: give it more, or run fewer builds at once"
         ),
-        (_, Some(status)) => format!("failed with exit code {status} after {took}"),
+        (_, Some(status)) => {
+            format!(
+                "failed with exit code {status}{} after {took}",
+                place(report)
+            )
+        }
         (_, None) => format!("failed after {took}, its end was not seen"),
     };
     let mut line = format!("{how}, {} checks; {}", report.checks, needs(report));
@@ -30,6 +35,13 @@ pub fn line(build: &Build, out_of_memory: bool) -> String {
         line += "; incomplete: something was lost";
     }
     line
+}
+
+/// Where it failed, if that is known.
+fn place(report: &Report) -> String {
+    let step = report.last_step();
+    step.and_then(|step| step.line)
+        .map_or_else(String::new, |line| format!(" at line {line}"))
 }
 
 fn needs(report: &Report) -> String {

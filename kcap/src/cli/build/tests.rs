@@ -73,7 +73,7 @@ fn build(change: impl FnOnce(&mut Capture)) -> Build {
 
 #[test]
 fn one_line_on_how_a_build_ended() {
-    let with = |change: fn(&mut Capture)| summary::line(&build(change), false);
+    let with = |change: fn(&mut Capture)| summary::line(&build(change));
     assert_eq!(
         with(|_| {}),
         "built in 3.4s, 0 checks; nothing was seen to be needed"
@@ -101,9 +101,13 @@ fn one_line_on_how_a_build_ended() {
         refused,
         "failed with exit code 1 after 3.4s, 1 checks; needs CHOWN; refused: CHOWN"
     );
+    let killed = with(|c| {
+        c.subject.exit_status = Some(137);
+        c.subject.out_of_memory = true;
+    });
     assert!(
-        summary::line(&build(|c| c.subject.exit_status = Some(137)), true)
-            .starts_with("killed for want of memory after 3.4s: ")
+        killed.starts_with("killed for want of memory after 3.4s: "),
+        "{killed}"
     );
 }
 
@@ -122,4 +126,16 @@ fn the_exit_code_is_the_gravest() {
         exit::NO
     );
     assert_eq!(exit_code(&[failed(), ok()], true), exit::USAGE);
+}
+
+#[test]
+fn a_container_without_an_executor_is_no_build() {
+    let of = |change: fn(&mut Capture)| {
+        let (status, why) = unstarted(&build(change).report.unwrap());
+        assert!(!why.is_empty());
+        status
+    };
+    assert_eq!(of(|_| {}), Status::Error);
+    assert_eq!(of(|c| c.subject.exit_status = Some(125)), Status::Error);
+    assert_eq!(of(|c| c.interrupted = true), Status::NotStarted);
 }

@@ -16,7 +16,7 @@
 
 mod events;
 mod fit;
-mod line;
+pub(crate) mod line;
 mod lineage;
 mod place;
 mod plan;
@@ -126,7 +126,7 @@ fn tell<'a>(
         notes.push(silent::NOTE.to_owned());
         return told;
     }
-    let walked = walk::walk(plan, &lines, completed);
+    let walked = walk::walk(plan, &lines, completed, capture.subject.late);
     let mut places = walked.places;
     let began = if capture.subject.late {
         Place::Unclaimed(Why::Late)

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::events::{self, Kind};
 use super::fit;
 use super::line::Message;
-use super::place::{Order, Part, Parts, Place};
+use super::place::{Order, Part, Parts, Place, Why};
 use super::plan::{Link, Plan};
 use super::read::Line;
 use crate::interpret::dockerfile::Keyword;
@@ -14,6 +14,7 @@ use crate::report::{By, Sharp, State};
 
 /// How far ahead in a stage the instruction of a line is looked for.
 pub const LOOKAHEAD: usize = 64;
+
 /// What a walk finds out.
 pub struct Walked<'a> {
     /// Instructions and what became of them.
@@ -24,13 +25,19 @@ pub struct Walked<'a> {
     pub last: Option<u32>,
 }
 
-/// Follows the log of a build, which came to its end by itself or not.
-pub fn walk<'a>(plan: &'a Plan, lines: &[Line<'_>], completed: bool) -> Walked<'a> {
+/// Follows the log of a build: whether it came to its end by itself, and whether the trace began
+/// late, so that the first lines are missing.
+pub fn walk<'a>(plan: &'a Plan, lines: &[Line<'_>], completed: bool, late: bool) -> Walked<'a> {
     let mut walk = Walk {
         plan,
         parts: Parts::of(plan),
         places: HashMap::with_capacity(lines.len()),
-        at: Place::Start,
+        at: if late {
+            Place::Unclaimed(Why::Late)
+        } else {
+            Place::Start
+        },
+        late,
         last: None,
         eliminated: HashSet::new(),
         built: HashSet::new(),
@@ -51,7 +58,7 @@ pub fn walk<'a>(plan: &'a Plan, lines: &[Line<'_>], completed: bool) -> Walked<'
         }
         rest = after;
     }
-    walk.left(completed);
+    walk.left(completed, late);
     Walked {
         parts: walk.parts,
         places: walk.places,
@@ -65,6 +72,8 @@ struct Walk<'a> {
     places: HashMap<u32, Place>,
     /// Whose work it is now.
     at: Place,
+    /// Nothing has been seen yet, and something came before.
+    late: bool,
     last: Option<u32>,
     eliminated: HashSet<usize>,
     built: HashSet<usize>,
@@ -124,6 +133,8 @@ impl Walk<'_> {
     /// The lines of one stage; `ended` where more came after it.
     fn stage(&mut self, lines: &[Line<'_>], ended: bool) {
         let mut stage = self.open(lines, ended);
+        let begun = lines.first().is_some_and(|line| line.kind == Kind::Stage);
+        self.late = self.late && !begun;
         for (index, line) in lines.iter().enumerate() {
             if let Some(at) = self.step(&mut stage, index, line) {
                 self.at = at;
@@ -131,7 +142,7 @@ impl Walk<'_> {
             self.places.insert(line.program, self.at);
         }
         self.last = stage.part.or(self.last);
-        if let Some(from) = stage.from.filter(|_| !stage.unpack_told) {
+        if let Some(from) = stage.from.filter(|_| begun && !stage.unpack_told) {
             self.parts.mix(
                 Place::Part(from),
                 "and unpacks its base image, where another stage copies from it",
@@ -182,7 +193,9 @@ impl Walk<'_> {
             }
             for stage in bases.into_iter().chain([stage]) {
                 let part = self.plan.stages[stage].from as u32;
-                self.parts.set(part, State::Ran, By::Log, Sharp::Exact);
+                if first.is_some() {
+                    self.parts.set(part, State::Ran, By::Log, Sharp::Exact);
+                }
                 (from, order) = (Some(part), self.parts.order(part));
             }
         } else if let Some(line) = first {
@@ -332,6 +345,7 @@ impl Walk<'_> {
         for passed in stage.next..at {
             self.passed(stage.parts[passed]);
         }
+        self.late = false;
         stage.next = at + 1;
         let part = stage.parts[at];
         let state = if stage.cached.contains(&part) {
@@ -392,6 +406,10 @@ impl Walk<'_> {
 
     /// An instruction without a line of its own, between others that have one.
     fn passed(&mut self, part: u32) {
+        if self.late {
+            // It may have run, and was not seen.
+            return;
+        }
         let state = if self.parts.silent(part) {
             State::Skipped
         } else {
@@ -410,10 +428,13 @@ impl Walk<'_> {
     }
 
     /// What became of stages without a line.
-    fn left(&mut self, completed: bool) {
+    fn left(&mut self, completed: bool, late: bool) {
         let last = self.built.iter().max().copied();
+        let first = self.built.iter().min().copied();
         for (number, stage) in self.plan.stages.iter().enumerate() {
-            if self.built.contains(&number) {
+            // Of those before the first that was seen, a late trace says nothing.
+            let unseen = late && first.is_none_or(|first| number < first);
+            if unseen || self.built.contains(&number) {
                 continue;
             }
             let state = if self.eliminated.contains(&number) {
@@ -429,7 +450,7 @@ impl Walk<'_> {
         }
         let global = self.plan.stages.first().map_or(0, |stage| stage.from);
         for part in 0..global {
-            let state = if last.is_some() {
+            let state = if last.is_some() && !late {
                 State::Ran
             } else {
                 State::Unreached

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     Archive, Dialect,
     call::{Call, bounded},
-    pointer,
+    pointer, remains,
 };
 use crate::launch::Container;
 
@@ -56,7 +56,10 @@ impl Container for Made {
     fn kill(&self) -> Result<()> {
         if !self.removed.load(Ordering::Relaxed) {
             // Removed rather than killed: a start that is under way could come after a kill.
-            remove(self.dialect, &self.id)?;
+            let first = remove(self.dialect, &self.id);
+            remains::end(self.dialect, &self.id)?;
+            // What is still being started may hold its files until all of that has ended.
+            first.or_else(|_| remove(self.dialect, &self.id))?;
             self.removed.store(true, Ordering::Relaxed);
         }
         Ok(())

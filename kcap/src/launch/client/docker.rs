@@ -10,6 +10,8 @@ pub(super) const DOCKER: Dialect = Dialect {
     probe,
     create: &[],
     remove: &["rm", "--force", "--volumes"],
+    // Its daemon does all work.
+    helpers: &[],
     image_remedy: "`docker pull` or `docker load` it, or check the name",
 };
 

@@ -12,6 +12,7 @@ mod docker;
 mod image;
 mod layout;
 mod podman;
+mod remains;
 mod stale;
 mod variables;
 
@@ -72,6 +73,9 @@ struct Dialect {
     create: &'static [&'static str],
     /// Removes a container now, running or not, with its anonymous volumes.
     remove: &'static [&'static str],
+    /// Programs other than the container's that work for one, and end with it; where the client was
+    /// killed while it started a container, the engine may not know of them.
+    helpers: &'static [&'static str],
     /// What is said where an image cannot be pulled.
     image_remedy: &'static str,
 }

@@ -16,6 +16,7 @@ pub(super) const PODMAN: Dialect = Dialect {
     // time only from version 4 on.)
     create: &["--stop-timeout=0"],
     remove: &["rm", "--force", "--ignore", "--volumes"],
+    helpers: &["conmon", "runc", "crun"],
     image_remedy: "`podman pull` or `podman load` it, or give its whole name, registry included",
 };
 

@@ -392,10 +392,13 @@ fn what_cannot_be_told_is_said() {
         ]
     );
 
+    let dockerfile = "ARG A\nFROM a AS zero\nRUN zero\nFROM busybox\nUSER x\nRUN one\n";
     let mut late = capture(dockerfile, &info(&["RUN one", RUNNING, FULL]));
     late.subject.late = true;
     let report = interpret(&late);
-    assert_eq!(step(&report, 2, "run").3, 203);
+    assert_eq!(step(&report, 6, "run").3, 203);
+    assert_eq!(report.coverage.ran, 1, "what came before was not seen");
+    assert_eq!(report.coverage.unreached, 5);
     assert!(other(&report, "other").unwrap().0.contains("began late"));
     assert!(
         report.subject.late && report.notes[0].contains("was running"),

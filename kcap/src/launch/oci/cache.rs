@@ -1,0 +1,185 @@
+//! Where kcap keeps executor images that it unpacked, and the root file systems of builds.
+//!
+//! On a real file system, in the first of `$XDG_CACHE_HOME/kcap`, `~/.cache/kcap` and
+//! `/var/cache/kcap` that serves: only root can change it, as builds run what is in it, and it is
+//! mounted without `nosuid`, `nodev` and `noexec`, which would hold inside the container and change
+//! what a build needs. Not in `/tmp` or `/run`: in memory, a build of some gigabytes can fail.
+
+use std::{
+    env, fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use rustix::fs::StatVfsMountFlags;
+
+use super::image::{Image, Process};
+
+/// The cache, with its folders there.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+/// An executor image, unpacked.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    /// Its files. They are never changed.
+    pub rootfs: PathBuf,
+    /// The process that it is run as.
+    pub process: Process,
+}
+
+impl Cache {
+    /// Finds a place, and makes the folders.
+    ///
+    /// # Errors
+    /// Where no place serves: what is wrong with each.
+    pub fn find() -> Result<Self> {
+        let absolute = |name| {
+            env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+        };
+        let places = [
+            absolute("XDG_CACHE_HOME"),
+            absolute("HOME").map(|home| home.join(".cache")),
+            Some("/var/cache".into()),
+        ];
+        let mut wrong = Vec::new();
+        for place in places.into_iter().flatten() {
+            let dir = place.join("kcap");
+            match Self::at(&dir) {
+                Ok(cache) => return Ok(cache),
+                Err(e) => wrong.push(format!("{e:#}")),
+            }
+        }
+        bail!(
+            "no place for root file systems: {}; set XDG_CACHE_HOME to a folder of root's on a disk",
+            wrong.join("; ")
+        )
+    }
+
+    fn at(dir: &Path) -> Result<Self> {
+        // Without this, a folder of another's would be found out only after writing to it.
+        let nearest = dir
+            .ancestors()
+            .find(|p| p.exists())
+            .unwrap_or(Path::new("/"));
+        only_roots(nearest)?;
+        for dir in [dir.to_owned(), dir.join("executors"), dir.join("builds")] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let dir = dir.canonicalize()?;
+        only_roots(&dir)?;
+        let flags = rustix::fs::statvfs(&dir)?.f_flag;
+        for (flag, name) in [
+            (StatVfsMountFlags::RDONLY, "ro"),
+            (StatVfsMountFlags::NOSUID, "nosuid"),
+            (StatVfsMountFlags::NODEV, "nodev"),
+            (StatVfsMountFlags::NOEXEC, "noexec"),
+        ] {
+            ensure!(!flags.contains(flag), "{} is mounted {name}", dir.display());
+        }
+        Ok(Self { dir })
+    }
+
+    /// Where the bundles of builds are.
+    pub fn builds(&self) -> PathBuf {
+        self.dir.join("builds")
+    }
+
+    /// An image's files: those that are there, or unpacked now, by way of a folder on the same file
+    /// system that is the caller's to remove.
+    ///
+    /// # Errors
+    /// Where it cannot be unpacked.
+    pub fn unpacked(&self, image: &Image, scratch: &Path) -> Result<Unpacked> {
+        let place = self.dir.join("executors").join(image.id.replace(':', "-"));
+        if let Some(found) = Unpacked::read(&place) {
+            return Ok(found);
+        }
+        // Under a name of its own until it is whole.
+        let making = scratch.join("executor");
+        let rootfs = making.join("rootfs");
+        fs::create_dir_all(&rootfs)?;
+        image.unpack(&rootfs)?;
+        fs::write(
+            making.join("process.json"),
+            serde_json::to_vec(&image.process())?,
+        )?;
+        // A power cut must not leave a whole name with half its files.
+        rustix::fs::syncfs(fs::File::open(&making)?)?;
+        match fs::rename(&making, &place) {
+            Ok(()) => {}
+            // Another kcap was faster.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot make {}", place.display())),
+        }
+        Unpacked::read(&place).ok_or_else(|| anyhow!("{} is damaged: remove it", place.display()))
+    }
+}
+
+impl Unpacked {
+    fn read(place: &Path) -> Option<Self> {
+        let rootfs = place.join("rootfs");
+        let process = fs::read(place.join("process.json")).ok()?;
+        rootfs.is_dir().then_some(Self {
+            rootfs,
+            process: serde_json::from_slice(&process).ok()?,
+        })
+    }
+}
+
+/// Nobody but root can change what a path leads to.
+fn only_roots(path: &Path) -> Result<()> {
+    for part in path.canonicalize()?.ancestors() {
+        let meta = part.symlink_metadata()?;
+        let shared = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
+        ensure!(
+            meta.uid() == 0 && !shared,
+            "{} can be changed by others than root",
+            part.display()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        if fs::metadata(dir.path()).unwrap().uid() != 0 {
+            // Not root: nothing here is root's alone.
+            assert!(only_roots(dir.path()).is_err());
+            return;
+        }
+        only_roots(dir.path()).unwrap();
+        let open = dir.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let below = open.join("below");
+        fs::create_dir(&below).unwrap();
+        for path in [&open, &below] {
+            let error = only_roots(path).unwrap_err().to_string();
+            assert!(error.contains("open can be changed"), "{error}");
+        }
+        // A cache is not made there either.
+        assert!(Cache::at(&open.join("kcap")).is_err());
+        assert!(!open.join("kcap").exists());
+    }
+}

@@ -1,0 +1,277 @@
+//! The `oci` engine: a bundle of kcap's own, run by runc or crun. No daemon is needed.
+//!
+//! [`Oci::prepare`] finds the executor's files (`executor`, `image`, `layer`, `cache`), lays them
+//! into a bundle (`bundle`), writes its `config.json` (`spec`, `seccomp`, `flags`), and gives the
+//! command that runs it (`runtime`). From then on the container is `container`'s.
+
+mod bundle;
+mod cache;
+mod container;
+mod executor;
+mod flags;
+mod image;
+mod layer;
+mod oom;
+mod root;
+mod runtime;
+mod seccomp;
+mod spec;
+mod tarball;
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::{
+    bundle::{Bundle, Remover},
+    cache::Cache,
+    container::Bundled,
+    flags::utf8,
+    root::Root,
+    runtime::Runtime,
+    spec::Bind,
+};
+use super::{Engine, Executor, Launch, Request};
+use crate::host::cgroup::{Kind, Layout};
+
+/// Makes bundles and runs them. Dropped, it waits until those of its containers are removed.
+#[derive(Debug)]
+pub struct Oci {
+    runtime: Runtime,
+    cache: Cache,
+    remover: Arc<Remover>,
+    cgroup_namespace: bool,
+}
+
+impl Oci {
+    /// Finds a runtime (the one named, by name or path, or runc, or crun) and a place for files, and
+    /// removes what a kcap that was killed left there.
+    ///
+    /// # Errors
+    /// Where this is not root; where there is no runtime or no place.
+    pub fn new(runtime: Option<&OsStr>) -> Result<Self> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "the oci engine makes containers, which needs root: sudo kcap …"
+        );
+        let runtime = Runtime::find(runtime)?;
+        let layout = Layout::detect()?;
+        // It refuses every container there; runc does not.
+        ensure!(
+            runtime.name() != "crun" || layout.kind != Kind::Hybrid || no_controllers(&layout),
+            "crun runs nothing where control groups of both versions have controllers: install runc"
+        );
+        let cache = Cache::find()?;
+        bundle::remove_stale(&cache.builds(), &runtime)?;
+        Ok(Self {
+            runtime,
+            cache,
+            remover: Arc::default(),
+            // As docker: where only version 2 is mounted.
+            cgroup_namespace: layout.kind == Kind::V2,
+        })
+    }
+
+    fn executor(&self, executor: &Executor, scratch: &Path) -> Result<executor::Executor> {
+        match executor {
+            Executor::Path(path) => executor::Executor::open(path, &self.cache, scratch),
+            Executor::Image(name) => anyhow::bail!(
+                "the oci engine pulls no images: save {} first (skopeo copy docker://NAME oci:DIR, \
+                 or docker save -o FILE NAME) and give --executor DIR or FILE",
+                crate::render::escape::head(name, 100)
+            ),
+        }
+    }
+}
+
+impl Engine for Oci {
+    fn prepare(&self, request: &Request) -> Result<Launch> {
+        let inputs = inputs(request)?;
+        let bundle = Bundle::create(&self.cache.builds(), &self.remover)?;
+        let executor = self.executor(&request.executor, &bundle.path)?;
+        let process = executor.process()?;
+        executor.lay(&bundle.rootfs())?;
+
+        let entrypoint = process.entrypoint.filter(|args| !args.is_empty());
+        let entrypoint = entrypoint.unwrap_or_else(|| vec!["/kaniko/executor".into()]);
+        let cwd = match process.working_dir.as_str() {
+            dir if dir.starts_with('/') => dir,
+            _ => "/",
+        };
+        let hostname = fs::read_to_string("/proc/sys/kernel/hostname")?;
+        let hostname = hostname.trim_end();
+        furnish(&bundle, cwd).context("cannot furnish the root file system")?;
+
+        let mut binds = host_files(&bundle, hostname)?;
+        binds.extend(inputs);
+        // Made last of all that can fail: nothing is left behind then.
+        let archive = request
+            .archive
+            .as_deref()
+            .map(|path| archive(path, &mut binds))
+            .transpose()?;
+        let args = flags::arguments(entrypoint, request)?;
+        let env = flags::environment(process.env.unwrap_or_default(), hostname, request)?;
+        let mut container = Bundled {
+            runtime: self.runtime.clone(),
+            log: oom::Log::now(),
+            archive,
+            bundle,
+        };
+        let bundle = &mut container.bundle;
+        let config = spec::config(&spec::Container {
+            args: &args,
+            env: &env,
+            cwd,
+            capabilities: request.capabilities,
+            seccomp: request.seccomp,
+            hostname,
+            cgroup: &bundle.cgroup(),
+            cgroup_namespace: self.cgroup_namespace,
+            binds: &binds,
+        })?;
+        let path = bundle.path.join("config.json");
+        fs::write(&path, serde_json::to_vec(&config)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+
+        let command = self.runtime.run(&bundle.state(), &bundle.path, &bundle.id);
+        let mut shown: Vec<String> = command
+            .iter()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect();
+        shown.push("--".into());
+        shown.extend(flags::masked(&args));
+        Ok(Launch {
+            command,
+            shown,
+            secrets: flags::secrets(&args, &request.environment),
+            engine: format!("oci/{}", self.runtime.name()),
+            executor: match &request.executor {
+                Executor::Image(name) => name.clone(),
+                Executor::Path(path) => path.to_string_lossy().into_owned(),
+            },
+            container: Box::new(container),
+        })
+    }
+}
+
+/// The unified hierarchy has no controllers, as where systemd alone uses it.
+fn no_controllers(layout: &Layout) -> bool {
+    let controllers = fs::read_to_string(layout.mount.join("cgroup.controllers"));
+    controllers.is_ok_and(|names| names.trim().is_empty())
+}
+
+/// The processor of this host, as images name it.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+/// The Dockerfile and the context, read only: Kaniko writes to neither. Their places are no paths
+/// that a Dockerfile fills, as `/Dockerfile` is by `COPY . /`.
+fn inputs(request: &Request) -> Result<Vec<Bind>> {
+    let dockerfile = &request.dockerfile;
+    let meta = fs::metadata(dockerfile)
+        .with_context(|| format!("cannot read the Dockerfile {}", dockerfile.display()))?;
+    ensure!(
+        meta.is_file(),
+        "the Dockerfile {} is not a file",
+        dockerfile.display()
+    );
+    let context = &request.context;
+    let meta = fs::metadata(context)
+        .with_context(|| format!("cannot read the context {}", context.display()))?;
+    ensure!(
+        meta.is_dir(),
+        "the context {} is not a folder",
+        context.display()
+    );
+
+    let mut binds = vec![
+        bind(dockerfile, flags::DOCKERFILE, true)?,
+        bind(context, flags::CONTEXT, true)?,
+    ];
+    // Beside the Dockerfile as it was named: Kaniko takes it in place of the context's.
+    let mut ignore = dockerfile.clone().into_os_string();
+    ignore.push(".dockerignore");
+    let ignore = Path::new(&ignore);
+    if ignore.is_file() {
+        binds.push(bind(ignore, flags::DOCKERIGNORE, true)?);
+    }
+    Ok(binds)
+}
+
+fn bind(source: &Path, destination: &'static str, read_only: bool) -> Result<Bind> {
+    let source = source
+        .canonicalize()
+        .with_context(|| format!("cannot resolve {}", source.display()))?;
+    Ok(Bind {
+        source: utf8(source.as_os_str(), "the path")?.into(),
+        destination,
+        read_only,
+    })
+}
+
+/// Makes the archive's file, empty, so that the container sees this file of its folder and no other.
+fn archive(path: &Path, binds: &mut Vec<Bind>) -> Result<std::path::PathBuf> {
+    File::create(path).with_context(|| {
+        format!(
+            "cannot make the archive {}: give a file in a folder that exists",
+            path.display()
+        )
+    })?;
+    binds.push(bind(path, flags::ARCHIVE, false)?);
+    Ok(path.canonicalize()?)
+}
+
+/// What docker adds to every root file system, and the working directory.
+fn furnish(bundle: &Bundle, cwd: &str) -> Result<()> {
+    let root = Root::open(&bundle.rootfs())?;
+    for dir in ["dev", "etc", "proc", "sys", cwd] {
+        if Path::new(dir) != Path::new("/") {
+            root.ensure_folder(Path::new(dir))?;
+        }
+    }
+    // By this one Kaniko knows that it is in a container.
+    for file in [".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+        root.touch(Path::new(file), 0o755)?;
+    }
+    let mtab = root.place(Path::new("etc/mtab"))?;
+    if !mtab.exists()? {
+        mtab.symlink(OsStr::new("/proc/mounts"), 0, 0)?;
+    }
+    Ok(())
+}
+
+/// Copies of the host's files for its network, as docker makes with `--network host`: the container
+/// may write to them.
+fn host_files(bundle: &Bundle, hostname: &str) -> Result<Vec<Bind>> {
+    let read = |path| fs::read(path).unwrap_or_default();
+    let files = [
+        ("/etc/hostname", format!("{hostname}\n").into_bytes()),
+        ("/etc/hosts", read("/etc/hosts")),
+        ("/etc/resolv.conf", read("/etc/resolv.conf")),
+    ];
+    files
+        .into_iter()
+        .map(|(destination, content)| {
+            let name = Path::new(destination).file_name().unwrap_or_default();
+            let path = bundle.path.join("etc").join(name);
+            fs::write(&path, content)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            bind(&path, destination, false)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
