@@ -253,9 +253,15 @@ impl<'a> Session<'a> {
         caps.iter().any(|cap| held & cap.bit() != 0)
     }
 
-    /// The build came to its end without these, and no engine grants any of them by default.
-    pub fn done_without(&self, caps: &BTreeSet<Cap>) -> bool {
-        self.capture.subject.exit_status == Some(0)
+    /// The build went on without these, and no engine grants any of them by default: what `program`
+    /// works for came to its end, or all of it did.
+    pub fn done_without(&self, program: u32, caps: &BTreeSet<Cap>) -> bool {
+        let ended = self.capture.subject.exit_status == Some(0)
+            || self
+                .steps
+                .last
+                .is_some_and(|last| self.step(program) < last);
+        ended
             && self.scope.bounding().is_some()
             && !self.holds_any(caps)
             && caps.iter().all(|cap| Cap::DOCKER_DEFAULT & cap.bit() == 0)
@@ -303,9 +309,10 @@ impl Facts<'_> {
         self.session.holds_any(&super::decisions::any_of(self))
     }
 
-    /// The build came to its end without it, and no engine grants it by default.
+    /// The build went on without it, and no engine grants it by default.
     pub fn done_without(&self) -> bool {
-        self.session.done_without(&BTreeSet::from([self.cap]))
+        let alone = BTreeSet::from([self.cap]);
+        self.session.done_without(self.tally.program, &alone)
     }
 
     /// No capability of a container would reach the program: when it was executed, it was another

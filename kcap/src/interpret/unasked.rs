@@ -96,7 +96,7 @@ fn one_kind(
 ) {
     let path = session.scope.path(tally.program);
     let mut need = |any_of: BTreeSet<Cap>, rule: &'static Rule| {
-        let rule = if session.done_without(&any_of) {
+        let rule = if session.done_without(tally.program, &any_of) {
             &stated::DONE_WITHOUT
         } else {
             rule

@@ -42,26 +42,32 @@ fn started(cap: Cap, call: Sysno, class: u32, waited: bool) -> Case {
     })
 }
 
+/// The executor's next log line: its generation 7, or the one after the last.
+fn announce(capture: &mut Capture, text: &str) {
+    let last = capture.programs.last().map_or(0, |program| program.id);
+    capture.programs.push(Program {
+        id: last + 1,
+        origin: Origin::Phase,
+        parent: Some(if last == 6 { 2 } else { last }),
+        executor: true,
+        path: "/kaniko/executor".to_owned(),
+        ..Program::default()
+    });
+    capture.log.push(LogLine {
+        program: last + 1,
+        text: format!("time=\"t\" level=info msg={text:?}"),
+        ..LogLine::default()
+    });
+}
+
 /// The executor's own, at what its last log line says.
 fn by_executor(cap: Cap, call: Sysno, class: u32, line: &str) -> Case {
     started(cap, call, class, false).around(|c| {
         let text = "FROM base\nRUN x\nCOPY --chmod=2755 a /b\n";
         c.subject.dockerfile_text = Some(text.to_owned());
         let lines = ["Building stage 'base' [idx: '0', base-idx: '-1']", line];
-        for (id, text) in (7..).zip(lines) {
-            c.programs.push(Program {
-                id,
-                origin: Origin::Phase,
-                parent: Some(if id == 7 { 2 } else { id - 1 }),
-                executor: true,
-                path: "/kaniko/executor".to_owned(),
-                ..Program::default()
-            });
-            c.log.push(LogLine {
-                program: id,
-                text: format!("time=\"t\" level=info msg={text:?}"),
-                ..LogLine::default()
-            });
+        for text in lines {
+            announce(c, text);
         }
         // What the last line is about is the shell's work.
         c.programs[2].parent = Some(8);
@@ -121,6 +127,15 @@ fn cases() -> Vec<(&'static str, Case, Case)> {
     let kill_left = || {
         by_executor(Cap::KILL, Sysno::kill, KILLS, "RUN x").with(|t| t.count = 1)
     };
+    // The RUN's program is refused; then a COPY fails, or the RUN does.
+    let goes_on = |on| {
+        let case = by_executor(Cap::SYS_ADMIN, Sysno::mount, 0, "RUN x").ended(EPERM);
+        case.with(|t| (t.result, t.program) = (1, 6)).around(|c| {
+            if on {
+                announce(c, COPY);
+            }
+        })
+    };
     let trusted = |call| refused(Cap::SYS_ADMIN, call, xattr::TRUSTED);
     let other_user = |bounding| holding(read(), bounding).around(|c| {
         let user = Program {
@@ -148,6 +163,7 @@ fn cases() -> Vec<(&'static str, Case, Case)> {
         ("given-up", other_user(0), other_user(0).around(|c| c.programs[1].exec.as_mut().unwrap().euid = 0)),
         ("done-without", status(trusted(Sysno::mount).ended(EPERM), 0), status(trusted(Sysno::mount).ended(EPERM), 1)),
         ("done-without", status(trusted(Sysno::mount).ended(EPERM), 0), status(refused(Cap::CHOWN, Sysno::chown, 0).ended(EPERM), 0)),
+        ("done-without", status(goes_on(true), 1), status(goes_on(false), 1)),
         ("opaque", mount().with(|t| t.class = OPAQUE), mount()),
         ("chmod-without-setgid", chmod(0o4640), chmod(0o2755)),
         ("capset-within", granted(Cap::SETPCAP, Sysno::capset, 0), granted(Cap::SETPCAP, Sysno::capset, capset_bits::INHERITABLE)),

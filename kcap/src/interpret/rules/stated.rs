@@ -97,11 +97,11 @@ pub static CLONE3_HIDDEN: Rule = stated(
 pub static DONE_WITHOUT: Rule = stated(
     "done-without-unasked",
     (Unneeded, Tolerated),
-    "refused, no engine grants it by default, and the build succeeded without it",
+    "refused, no engine grants it by default, and the build went on without it",
     "as done-without, for what seccomp, exec or capset refuse without a check",
     (
         "`mount … || true` under a seccomp profile",
-        "`mount` for which the build failed",
+        "`mount` in the instruction at which the build failed",
     ),
     "as done-without",
 );
@@ -124,7 +124,7 @@ pub static SECCOMP_SILENT: Rule = stated(
     "seccomp: refused for want of it, and the program went on",
     "as seccomp-fatal",
     (
-        "`mount` is refused, the program exits 0, and the build fails later",
+        "`mount` is refused, the program exits 0, and its instruction fails",
         "the same, and the build succeeds",
     ),
     "a profile of another make; a program that does not need the call",
