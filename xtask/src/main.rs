@@ -10,6 +10,7 @@ mod setup;
 mod sh;
 mod test;
 mod truth;
+mod verdicts;
 mod vm;
 
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Task {
     Truth(truth::Args),
     /// Record with kcap a build of each Dockerfile of the corpus
     Captures(captures::Args),
+    /// Hold what kcap says of the corpus' captures against what replays found
+    Verdicts(verdicts::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Truth(args) => truth::run(&args),
         Task::Captures(args) => captures::run(&args),
+        Task::Verdicts(args) => verdicts::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

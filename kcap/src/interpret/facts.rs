@@ -1,14 +1,15 @@
 //! What a rule may read of some checks: the tally's key, how their system call ended, where their
 //! program stands, and what else was asked in the same decision.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kcap_common::abi::key::flag;
 
+use super::fate::{Fates, Orphans};
 use super::scope::Scope;
 use super::steps::Steps;
 use super::syscall::{self, Outcome, Sysno};
-use crate::capture::{Capture, Evidence, Tally};
+use crate::capture::{Capture, Evidence, FileCaps, Tally};
 use crate::report::{Cap, Setting};
 
 /// Checks of one tally whose system call ended alike.
@@ -139,6 +140,7 @@ pub struct Session<'a> {
     pub steps: Steps,
     /// Outcomes of system calls were recorded.
     pub outcomes_seen: bool,
+    fates: Fates,
     overcommit: Overcommit,
     siblings: HashMap<(Group, Outcome), Siblings>,
     overall: HashMap<Group, Siblings>,
@@ -188,6 +190,7 @@ impl<'a> Session<'a> {
             scope,
             steps,
             outcomes_seen,
+            fates: Fates::of(capture),
             overcommit,
             siblings,
             overall,
@@ -219,8 +222,12 @@ impl<'a> Session<'a> {
             tally,
             inside: self.scope.inside(tally.program),
             base_level: self.scope.base_level(),
-            bounding: self.scope.bounding(),
-            succeeded: self.capture.subject.exit_status == Some(0),
+            program: self.scope.path(tally.program),
+            executor: self
+                .scope
+                .program(tally.program)
+                .is_some_and(|p| p.executor),
+            step: self.step_kind(tally.program),
             overcommit: self.overcommit,
             siblings: self
                 .siblings
@@ -229,12 +236,40 @@ impl<'a> Session<'a> {
                 .unwrap_or_default(),
             overall: self.overall.get(&group).copied().unwrap_or_default(),
             samples: self.samples(index),
+            session: self,
         }
+    }
+
+    /// The kind of the step that a program works for.
+    fn step_kind(&self, program: u32) -> &str {
+        let step = self.steps.list.get(self.step(program) as usize);
+        step.map_or("", |step| &step.kind)
+    }
+
+    /// The set that the build ran with has one of these, so that none of them is refused for its
+    /// sake. False where that set was not seen.
+    pub fn holds_any(&self, caps: &BTreeSet<Cap>) -> bool {
+        let held = self.scope.bounding().unwrap_or(0);
+        caps.iter().any(|cap| held & cap.bit() != 0)
+    }
+
+    /// The build went on without these, and no engine grants any of them by default: what `program`
+    /// works for came to its end, or all of it did.
+    pub fn done_without(&self, program: u32, caps: &BTreeSet<Cap>) -> bool {
+        let ended = self.capture.subject.exit_status == Some(0)
+            || self
+                .steps
+                .last
+                .is_some_and(|last| self.step(program) < last);
+        ended
+            && self.scope.bounding().is_some()
+            && !self.holds_any(caps)
+            && caps.iter().all(|cap| Cap::DOCKER_DEFAULT & cap.bit() == 0)
     }
 }
 
 /// What a rule may read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Facts<'a> {
     /// What was asked for.
     pub cap: Cap,
@@ -250,10 +285,12 @@ pub struct Facts<'a> {
     pub inside: bool,
     /// Depth of the container's user namespace.
     pub base_level: u32,
-    /// The bounding set that the build ran with, where it was seen.
-    pub bounding: Option<u64>,
-    /// The traced command ended with status 0.
-    pub succeeded: bool,
+    /// The program's path.
+    pub program: &'a str,
+    /// The program is the executor: its own code, or a child of it that executed nothing yet.
+    pub executor: bool,
+    /// The kind of step that the program works for.
+    pub step: &'a str,
     /// What the kernel's memory question decides.
     pub overcommit: Overcommit,
     /// What else was asked in the same decisions.
@@ -262,9 +299,69 @@ pub struct Facts<'a> {
     pub overall: Siblings,
     /// Samples of the tally.
     pub samples: &'a [&'a Evidence],
+    session: &'a Session<'a>,
 }
 
 impl Facts<'_> {
+    /// The session holds one of the capabilities that would answer: where the check was refused, the
+    /// program had given it up.
+    pub fn answer_held(&self) -> bool {
+        self.session.holds_any(&super::decisions::any_of(self))
+    }
+
+    /// The build went on without it, and no engine grants it by default.
+    pub fn done_without(&self) -> bool {
+        let alone = BTreeSet::from([self.cap]);
+        self.session.done_without(self.tally.program, &alone)
+    }
+
+    /// No capability of a container would reach the program: when it was executed, it was another
+    /// user than the one that the container started as, and the kernel left it none.
+    pub fn beyond_reach(&self) -> bool {
+        let scope = &self.session.scope;
+        let Some(container) = scope.root.and_then(|root| root.exec.as_ref()) else {
+            return false;
+        };
+        let exec = scope.executed(self.tally.program);
+        exec.is_some_and(|exec| {
+            exec.euid != container.euid
+                && exec.user_ns == container.user_ns
+                && exec.caps.permitted | exec.caps.ambient == 0
+                && exec.file == FileCaps::None
+        })
+    }
+
+    /// Nobody waited for the process to end, or for one that it worked for.
+    pub fn unwaited(&self) -> bool {
+        self.session.fates.unwaited(self.tally.program)
+    }
+
+    /// The executor's signal to a RUN's processes reached none but those that it needed the
+    /// capability for: every process that the RUN had left to it was killed, each by a check.
+    pub fn killed_others_only(&self) -> bool {
+        let session = self.session;
+        let of = &self.tally;
+        let same = |tally: &&Tally| {
+            (
+                tally.program,
+                tally.cap,
+                tally.result,
+                tally.syscall,
+                tally.abi,
+            ) == (of.program, of.cap, of.result, of.syscall, of.abi)
+        };
+        let checks = (session.capture.tallies.iter().filter(same))
+            .fold(0u64, |sum, tally| sum.saturating_add(tally.count));
+        let step = session.step(of.program);
+        let left = session
+            .fates
+            .orphans(of.program, |id| session.step(id) == step);
+        left == Orphans {
+            killed: checks,
+            other: 0,
+        }
+    }
+
     /// The native call is one of `calls`.
     pub fn in_call(&self, calls: &[Sysno]) -> bool {
         self.call.is_some_and(|call| calls.contains(&call))

@@ -20,8 +20,8 @@ pub struct Key<'a> {
     pub because: Because,
     /// One sentence for people.
     pub reason: &'static str,
-    /// Name of the rule that decided; `None` without a check.
-    pub rule: Option<&'static str>,
+    /// Name of the rule that decided.
+    pub rule: &'static str,
     /// The answer; `None` without a check.
     pub granted: Option<bool>,
     /// ABI and number of the system call.
@@ -110,7 +110,7 @@ pub fn gather<'a>(session: &Session<'a>) -> Gathered<'a> {
                 verdict: rule.verdict,
                 because: rule.because,
                 reason: rule.reason,
-                rule: Some(rule.name),
+                rule: rule.name,
                 granted: Some(facts.granted),
                 call: tally.syscall.map(|number| (tally.abi, number)),
                 outcome: part.outcome,
@@ -132,16 +132,16 @@ pub fn gather<'a>(session: &Session<'a>) -> Gathered<'a> {
     let (needs, notes) = unasked::needs(session);
     for need in needs {
         let key = Key {
-            verdict: need.verdict,
-            because: need.because,
-            reason: need.reason,
-            rule: None,
+            verdict: need.rule.verdict,
+            because: need.rule.because,
+            reason: need.rule.reason,
+            rule: need.rule.name,
             granted: None,
             call: need.call,
             outcome: Outcome::NoCall,
             program: session.scope.path(need.program),
             step: session.step(need.program),
-            any_of: match need.verdict {
+            any_of: match need.rule.verdict {
                 Verdict::Unneeded => BTreeSet::new(),
                 Verdict::Unsure | Verdict::Needed => need.any_of.clone(),
             },

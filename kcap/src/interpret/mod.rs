@@ -5,8 +5,9 @@ mod choose;
 mod decisions;
 pub mod dockerfile;
 mod facts;
+mod fate;
 mod gather;
-mod rules;
+pub mod rules;
 mod scope;
 pub(crate) mod steps;
 mod syscall;
@@ -252,7 +253,7 @@ fn capability(
                 path: count.path.iter().map(frame).collect(),
                 step: Some(key.step),
                 reason,
-                rule: key.rule.map(str::to_owned),
+                rule: Some(key.rule.to_owned()),
                 other: false,
             }
         })

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::capture::{Capture, Origin, Program};
+use crate::capture::{Capture, Exec, Origin, Program};
 
 /// The session's programs, and which of them the container runs.
 pub struct Scope<'a> {
@@ -114,6 +114,20 @@ impl<'a> Scope<'a> {
         self.program(at)?.wait_status
     }
 
+    /// The execution that a generation comes from: its own, or that of the one that forked it.
+    pub fn executed(&self, id: u32) -> Option<&'a Exec> {
+        let mut at = id;
+        // No longer than there are programs, whatever a damaged capture says.
+        for _ in 0..=self.by_id.len() {
+            let program = self.program(at)?;
+            if let Some(exec) = &program.exec {
+                return Some(exec);
+            }
+            at = program.parent?;
+        }
+        None
+    }
+
     /// The program's path, or else its task name; empty where neither is known.
     pub fn path(&self, id: u32) -> &'a str {
         match self.program(id) {
@@ -141,7 +155,6 @@ impl<'a> Scope<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::Exec;
 
     fn program(id: u32, origin: Origin, parent: Option<u32>, mnt_ns: Option<u64>) -> Program {
         Program {

@@ -143,11 +143,14 @@ fn a_write_and_a_handle_have_one_answer() {
 }
 
 #[test]
-fn a_read_refused_by_both_needs_what_the_build_could_have_had() {
-    let refused = session(vec![
+fn a_read_refused_by_both_needs_what_a_container_could_give() {
+    let mut refused = session(vec![
         failed(tally(Cap::DAC_OVERRIDE, false, OPENAT, 0, 1), 13),
         failed(tally(Cap::DAC_READ_SEARCH, false, OPENAT, 0, 1), 13),
     ]);
+    // The container has one of them, so it was the program that had not.
+    assert_eq!(interpret(&refused).required, []);
+    refused.programs[0].exec.as_mut().unwrap().caps.bounding = 0;
     let report = interpret(&refused);
     assert_eq!(report.required, [Cap::DAC_OVERRIDE]);
     assert!(report.unsure.is_empty());

@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use kcap_common::abi::key::unasked::{AMBIENT, CAPSET, EXEC, IDMAP, READS_OWN, SECCOMP};
 
 use super::facts::Session;
+use super::rules::{Rule, stated};
 use super::syscall::{self, Sysno};
 use crate::capture::{FileCaps, Tally, Unasked};
-use crate::report::Because::{self, Tolerated, Unseen};
 use crate::report::Cap;
-use crate::report::Verdict::{self, Needed, Unneeded, Unsure};
 
 const ENOSYS: u8 = 38;
 /// `Tally::class` of a write to `uid_map`, the one map that SETFCAP is needed for.
@@ -24,12 +23,8 @@ pub struct Need {
     pub program: u32,
     /// Any of these would do.
     pub any_of: BTreeSet<Cap>,
-    /// What it is to the build.
-    pub verdict: Verdict,
-    /// The mechanism.
-    pub because: Because,
-    /// One sentence for people.
-    pub reason: &'static str,
+    /// The rule that says what it is to the build.
+    pub rule: &'static Rule,
     /// The system call: ABI and number.
     pub call: Option<(u8, u16)>,
     /// How often.
@@ -77,22 +72,15 @@ fn executed_files(session: &Session<'_>, needs: &mut Vec<Need>) {
         if own_namespace || ignored || !session.scope.inside(program.id) {
             continue;
         }
-        let (verdict, because, reason) = if effective {
-            let reason = "exec: the file has it, and without it the kernel refuses the exec";
-            (Needed, Because::Unasked, reason)
+        let rule = if effective {
+            &stated::EXECUTED
         } else {
-            (
-                Unsure,
-                Unseen,
-                "exec: the file has it, for the program to raise by itself",
-            )
+            &stated::RAISES_ITSELF
         };
         needs.extend(Cap::of_mask(permitted).map(|cap| Need {
             program: program.id,
             any_of: BTreeSet::from([cap]),
-            verdict,
-            because,
-            reason,
+            rule,
             call: None,
             times: 1,
         }));
@@ -107,13 +95,16 @@ fn one_kind(
     notes: &mut Notes,
 ) {
     let path = session.scope.path(tally.program);
-    let mut need = |any_of: BTreeSet<Cap>, verdict, because, reason| {
+    let mut need = |any_of: BTreeSet<Cap>, rule: &'static Rule| {
+        let rule = if session.done_without(tally.program, &any_of) {
+            &stated::DONE_WITHOUT
+        } else {
+            rule
+        };
         needs.push(Need {
             program: tally.program,
             any_of,
-            verdict,
-            because,
-            reason,
+            rule,
             call: tally.syscall.map(|number| (tally.abi, number)),
             times: tally.count,
         });
@@ -130,8 +121,7 @@ fn one_kind(
                 notes.refused_execs_unknown |= details.is_empty();
             }
             for cap in Cap::of_mask(lacking) {
-                let reason = "exec: refused, for the file has it and the bounding set has not";
-                need(BTreeSet::from([cap]), Needed, Because::Unasked, reason);
+                need(BTreeSet::from([cap]), &stated::EXEC_REFUSED);
             }
         }
         CAPSET | AMBIENT => {
@@ -154,8 +144,7 @@ fn one_kind(
                 })
             };
             for cap in Cap::of_mask(lacking) {
-                let reason = "the program asked for a set with it, and was refused";
-                need(BTreeSet::from([cap]), Needed, Because::Unasked, reason);
+                need(BTreeSet::from([cap]), &stated::SET_REFUSED);
             }
         }
         IDMAP => {
@@ -165,13 +154,7 @@ fn one_kind(
                 && !deeper
                 && details.iter().any(|detail| maps_root(&detail.detail))
             {
-                let reason = "uid_map: the parent's id 0 is mapped only with it";
-                need(
-                    BTreeSet::from([Cap::SETFCAP]),
-                    Needed,
-                    Because::Unasked,
-                    reason,
-                );
+                need(BTreeSet::from([Cap::SETFCAP]), &stated::ROOT_MAPPED);
             }
         }
         SECCOMP => {
@@ -180,14 +163,11 @@ fn one_kind(
             };
             let any_of = opened_by(call);
             if tally.result == ENOSYS && call == Sysno::clone3 {
-                let reason = "seccomp hides clone3, and programs then use clone";
-                need(any_of, Unneeded, Tolerated, reason);
+                need(any_of, &stated::CLONE3_HIDDEN);
             } else if failed(session, tally.program) {
-                let reason = "seccomp: refused for want of it, and the program then failed";
-                need(any_of, Needed, Because::Unasked, reason);
+                need(any_of, &stated::SECCOMP_FATAL);
             } else {
-                let reason = "seccomp: refused for want of it, and the program went on";
-                need(any_of, Unsure, Because::Silent, reason);
+                need(any_of, &stated::SECCOMP_SILENT);
             }
         }
         READS_OWN => {

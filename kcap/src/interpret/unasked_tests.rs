@@ -1,5 +1,6 @@
 use super::*;
 use crate::capture::{Capture, Exec, Origin, Program, Sets};
+use crate::report::Verdict::{self, Needed, Unneeded, Unsure};
 
 const CHOWN: u64 = 1;
 const NET_BIND: u64 = 1 << 10;
@@ -42,7 +43,7 @@ fn found(capture: &Capture) -> Vec<(Verdict, Vec<Cap>)> {
     let (needs, _) = needs(&Session::of(capture));
     needs
         .into_iter()
-        .map(|need| (need.verdict, need.any_of.into_iter().collect()))
+        .map(|need| (need.rule.verdict, need.any_of.into_iter().collect()))
         .collect()
 }
 
@@ -218,4 +219,108 @@ fn readers_of_their_own_sets_are_told() {
     let (needs, notes) = needs(&Session::of(&capture));
     assert!(needs.is_empty());
     assert!(notes[0].contains("/bin/tool"), "{notes:?}");
+}
+
+/// One kind of decision without a check, in a build that ended with this status.
+fn ended(status: i32, tally: Tally, detail: Unasked) -> Capture {
+    let mut capture = capture(tally, detail);
+    capture.subject.exit_status = Some(status);
+    capture
+}
+
+fn kind(unasked: u8, call: Sysno, class: u32) -> Tally {
+    Tally {
+        unasked,
+        class,
+        syscall: Some(call.id() as u16),
+        result: 1,
+        ..Tally::default()
+    }
+}
+
+fn ran(file: FileCaps) -> Capture {
+    let mut capture = capture(Tally::default(), Unasked::default());
+    capture.programs[0].exec.as_mut().unwrap().file = file;
+    capture
+}
+
+#[test]
+fn every_stated_rule_decides_its_case_and_leaves_the_other() {
+    let refused = |status| {
+        let detail = Unasked {
+            file: Some(has(NET_ADMIN, true)),
+            bounding: CHOWN,
+            ..Unasked::default()
+        };
+        ended(status, kind(EXEC, Sysno::execve, 0), detail)
+    };
+    let set = |bounding| {
+        let detail = Unasked {
+            lacking: NET_ADMIN,
+            bounding,
+            ..Unasked::default()
+        };
+        ended(1, kind(CAPSET, Sysno::capset, 0), detail)
+    };
+    let map = |text: &str| {
+        let detail = Unasked {
+            detail: text.to_owned(),
+            ..Unasked::default()
+        };
+        let mut tally = kind(IDMAP, Sysno::write, UID_MAP);
+        tally.creds_level = 1;
+        ended(0, tally, detail)
+    };
+    let closed = |call, errno, build, program| {
+        let mut tally = kind(SECCOMP, call, 0);
+        tally.result = errno;
+        let mut capture = ended(build, tally, Unasked::default());
+        capture.programs[0].wait_status = Some(program);
+        capture
+    };
+    let cases = [
+        (
+            "executed-file",
+            ran(has(NET_BIND, true)),
+            ran(has(NET_BIND, false)),
+        ),
+        (
+            "executed-file-permitted",
+            ran(has(NET_BIND, false)),
+            ran(has(NET_BIND, true)),
+        ),
+        ("refused-exec", refused(1), refused(0)),
+        ("refused-set", set(CHOWN), set(NET_ADMIN)),
+        ("root-mapped", map("0 0 1"), map("0 1000 1")),
+        (
+            "clone3-hidden",
+            closed(Sysno::clone3, ENOSYS, 1, 256),
+            closed(Sysno::unshare, 1, 1, 256),
+        ),
+        ("done-without-unasked", refused(0), refused(1)),
+        (
+            "seccomp-fatal",
+            closed(Sysno::mount, 1, 1, 256),
+            closed(Sysno::mount, 1, 1, 0),
+        ),
+        (
+            "seccomp-passed",
+            closed(Sysno::mount, 1, 1, 0),
+            closed(Sysno::mount, 1, 0, 0),
+        ),
+    ];
+    let decided = |capture: &Capture| {
+        let (needs, _) = needs(&Session::of(capture));
+        needs.iter().map(|need| need.rule.name).collect::<Vec<_>>()
+    };
+    for (rule, decides, leaves) in &cases {
+        assert_eq!(decided(decides), [*rule]);
+        assert!(!decided(leaves).contains(rule), "{rule}");
+    }
+    assert!(
+        cases
+            .iter()
+            .map(|case| case.0)
+            .eq(stated::RULES.iter().map(|rule| rule.name))
+    );
 }

@@ -347,7 +347,7 @@ pub struct Evidence {
     pub step: Option<u32>,
     /// One sentence for people.
     pub reason: String,
-    /// Name of the rule that decided; null where no check was ruled on.
+    /// Name of the rule that decided; null for the entry `other`.
     #[serde(default)]
     pub rule: Option<String>,
     /// This is the rest that the bound on the list left over.

@@ -7,7 +7,7 @@
 mod image;
 mod judge;
 mod noise;
-mod record;
+pub mod record;
 mod search;
 
 use std::collections::{BTreeMap, VecDeque};

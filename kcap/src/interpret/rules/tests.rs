@@ -1,10 +1,19 @@
-//! For each rule a case for and a case against.
+//! For each rule a case for and a case against (`cases`), and what else the table must hold to.
 
-use kcap_common::decide::argclass::port;
+#[path = "cases.rs"]
+mod cases;
 
+use kcap_common::abi::key::{creds, flag, site};
+use kcap_common::decide::argclass::{OPAQUE, capset_bits, id, port, xattr};
+
+use super::asks::*;
 use super::*;
 use crate::capture::{Capture, Evidence, Exec, Frame, Program, Tally};
 use crate::interpret::facts::{Session, parts};
+use crate::interpret::syscall::Sysno;
+use crate::report::Because::*;
+use crate::report::Cap;
+use crate::report::Verdict::*;
 
 /// One tally, and everything around it that a rule may look at.
 struct Case {
@@ -112,12 +121,13 @@ fn a_build_that_succeeds_without_what_no_engine_grants_needs_it_not() {
 
 #[test]
 fn names_are_unique_and_every_check_has_a_rule() {
-    let mut names: Vec<_> = RULES.iter().map(|rule| rule.name).collect();
+    let mut names: Vec<_> = all().map(|rule| rule.name).collect();
     names.sort_unstable();
+    let count = names.len();
     names.dedup();
-    assert_eq!(names.len(), RULES.len());
-    // Mechanisms go with their verdict.
-    for rule in RULES {
+    assert_eq!(names.len(), count);
+    // Mechanisms go with their verdict, and nothing is left unsaid.
+    for rule in all() {
         let expected = match rule.because {
             Used | Refused | Unasked => Needed,
             NobodyWaited | OutOfBand | ShruggedOff | Silent | Unseen => Unsure,
@@ -127,6 +137,15 @@ fn names_are_unique_and_every_check_has_a_rule() {
         };
         assert_eq!(rule.verdict, expected, "{}", rule.name);
         assert!(rule.reason.len() < 90, "{}", rule.name);
+        for text in [
+            rule.reason,
+            rule.relies,
+            rule.decides,
+            rule.leaves,
+            rule.wrong,
+        ] {
+            assert!(!text.is_empty() && !text.contains('\n'), "{}", rule.name);
+        }
     }
 }
 
