@@ -402,6 +402,9 @@ impl Task {
             Some(refusal) = refused(&mut self.interrupts) => return Err(refusal),
         };
         let launch = self.launch.get_or_init(|| made);
+        for line in &launch.notes {
+            self.tell.say(Told::Note(line.clone()));
+        }
         let mask = Mask::new(launch.secrets.clone());
         let (output, written) = io::pipe().context("cannot make a pipe")?;
         let start = Start {

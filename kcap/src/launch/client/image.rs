@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::{
     Dialect,
     bare::{Bare, EXECUTOR, host_architecture},
-    call::Call,
     layout, pointer,
 };
+use crate::launch::call::Call;
 
 /// The repository of images that kcap made of bare executors and OCI layouts. They are kept: named by
 /// their content, they are made once.

@@ -262,7 +262,10 @@ fn choose(manifests: &[Descriptor]) -> Result<&Descriptor> {
 }
 
 /// Where a layout keeps a blob. The digest is a stranger's: nothing but digits gets into the path.
-fn blob(digest: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// Where it is no SHA-256.
+pub fn blob(digest: &str) -> Result<PathBuf> {
     let hex = digest.strip_prefix("sha256:").unwrap_or_default();
     ensure!(
         hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
@@ -277,7 +280,8 @@ fn digest_of(bytes: &[u8]) -> String {
     written(&Sha256::digest(bytes))
 }
 
-fn written(hash: &[u8]) -> String {
+/// A SHA-256, as images write it.
+pub fn written(hash: &[u8]) -> String {
     let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
     format!("sha256:{hex}")
 }
