@@ -16,6 +16,7 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -47,19 +48,17 @@ fn executor() -> PathBuf {
 
 /// Runtimes that run containers here.
 fn runtimes() -> Vec<&'static str> {
-    let there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
-    let works = |name: &&str| {
-        let engine = Oci::new(Some(OsStr::new(name)));
-        if let Err(e) = &engine {
-            skip(&format!("{name}: {e:#}"));
+    // Looked for, and told about, once.
+    static FOUND: OnceLock<Vec<&'static str>> = OnceLock::new();
+    let works = |name: &&str| match Oci::new(Some(OsStr::new(name))) {
+        Ok(_) => true,
+        Err(e) => {
+            skip(&format!("by {name}: {e:#}"));
+            false
         }
-        engine.is_ok()
     };
-    ["runc", "crun"]
-        .into_iter()
-        .filter(there)
-        .filter(works)
-        .collect()
+    let found = FOUND.get_or_init(|| ["runc", "crun"].into_iter().filter(works).collect());
+    found.clone()
 }
 
 /// Why this machine cannot do it.

@@ -9,7 +9,6 @@ mod bare;
 mod container;
 mod docker;
 mod image;
-mod layout;
 mod podman;
 mod remains;
 mod stale;

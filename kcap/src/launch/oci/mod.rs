@@ -9,7 +9,7 @@ mod cache;
 mod container;
 mod environment;
 mod executor;
-mod image;
+pub(super) mod image;
 mod layer;
 mod oom;
 mod pull;
