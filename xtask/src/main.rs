@@ -2,6 +2,8 @@
 
 mod bench;
 mod bpf;
+mod captures;
+mod corpus;
 mod demo;
 mod lab;
 mod setup;
@@ -35,6 +37,8 @@ enum Task {
     Bench(bench::Args),
     /// Find by replays which capabilities each Dockerfile of the corpus needs
     Truth(truth::Args),
+    /// Record with kcap a build of each Dockerfile of the corpus
+    Captures(captures::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Truth(args) => truth::run(&args),
+        Task::Captures(args) => captures::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

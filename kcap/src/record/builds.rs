@@ -311,7 +311,12 @@ async fn trace(
                 let caught = caught.context("cannot listen for signals")?;
                 interrupt.send_modify(|interrupts| interrupts.add(caught));
             }
-            _ = refresh.tick() => trace.refresh(),
+            _ = refresh.tick() => {
+                let began = Instant::now();
+                trace.refresh();
+                // At most a hundredth of a CPU, however many there are to ask.
+                refresh.reset_after(REFRESH.max(began.elapsed() * 100));
+            }
         }
     }
     let mut finished = trace.finish()?;

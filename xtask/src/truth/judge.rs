@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::corpus::Expect;
 use super::image::{Difference, How, Image, Reader, diff};
 use super::noise;
 use super::record::{self, Consequence, Outcome, PLACES, Place, Unstable, Witness};
 use super::search::Verdict;
+use crate::corpus::Expect;
 use crate::lab::capabilities::Set;
 use crate::lab::kaniko::{Ended, Kaniko, Recipe};
 

@@ -4,7 +4,6 @@
 //! Docker's default set is the start. Each of its capabilities is left out once; where the build
 //! then fails, or gives another image, it is needed. Then the needed ones alone must do.
 
-mod corpus;
 mod image;
 mod judge;
 mod noise;
@@ -21,12 +20,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::corpus::{self, Subject};
 use crate::lab::capabilities::Set;
 use crate::lab::kaniko::{self, Kaniko};
 use crate::lab::netns;
 use crate::setup::{self, Need};
 use crate::sh::{self, Exit};
-use corpus::Subject;
 use judge::Judge;
 use record::{Environment, SCHEMA, Truth};
 
@@ -252,4 +251,23 @@ fn write(path: &Path, truth: &Truth) -> Result<()> {
     file.as_file().set_permissions(mode).with_context(place)?;
     file.persist(path).with_context(place)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn committed_truths_are_of_what_is_there() {
+        let subjects = corpus::subjects(&sh::workspace().join("corpus"), &[]).unwrap();
+        for subject in subjects.iter().filter(|subject| subject.truth().exists()) {
+            let truth = read(&subject.truth()).unwrap();
+            assert_eq!(
+                truth.inputs,
+                subject.inputs().unwrap(),
+                "{0} has changed since its truth was found: run `cargo xtask truth {0}`",
+                subject.name
+            );
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::Expect;
 use super::search::Found;
+use crate::corpus::Expect;
 use crate::lab::capabilities::{ALL, Set};
 
 /// The format's name and version.
@@ -20,7 +20,7 @@ pub const PLACES: usize = 5;
 pub struct Truth {
     /// [`SCHEMA`].
     pub schema: String,
-    /// A digest of context and settings, see [`super::corpus::Subject::inputs`].
+    /// A digest of context and settings, see [`crate::corpus::Subject::inputs`].
     pub inputs: String,
     /// The executor's version.
     pub executor: String,
