@@ -106,9 +106,9 @@ impl<'a> Call<'a> {
         if !self.interruptible {
             command.process_group(0);
         }
+        let (interruptible, parent) = (self.interruptible, std::process::id());
         // SAFETY: between fork and exec only functions that are async-signal-safe; a set of signals
         // is plain data.
-        let (interruptible, parent) = (self.interruptible, std::process::id());
         unsafe {
             command.pre_exec(move || {
                 if interruptible {

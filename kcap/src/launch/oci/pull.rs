@@ -37,50 +37,49 @@ const SHOWN: usize = 200;
 pub fn pull(name: &str, cache: &Cache, scratch: &Path) -> Result<(Unpacked, Option<String>)> {
     let name = Name::parse(name)?;
     let known = cache.known(name.given);
-    match known {
-        // It can mean nothing else.
-        Some(known) if name.digest.is_some() => return Ok((known.unpacked, None)),
-        _ => {}
-    }
-    let version = known.as_ref().map(|known| known.version.as_str());
-    match newer(&name, version, scratch) {
-        Ok(Some((version, path))) => {
-            let what = || format!("the image {}", name.given);
-            let image = Image::open(&path).with_context(what)?;
-            let unpacked = cache.unpacked(&image, scratch).with_context(what)?;
-            cache.know(name.given, &version, &image.id, scratch)?;
-            Ok((unpacked, None))
+    let (version, path) = match newest(&name, known.as_ref(), scratch) {
+        Ok(Newest::Known(known)) => return Ok((known.unpacked.clone(), None)),
+        Ok(Newest::Fetched(version, path)) => (version, path),
+        Err(why) => {
+            let Some(known) = known else {
+                return Err(why);
+            };
+            let image = known.image;
+            let note = format!("{why:#}; the image that was pulled last is used ({image})");
+            return Ok((known.unpacked, Some(note)));
         }
-        Ok(None) => match known {
-            Some(known) => Ok((known.unpacked, None)),
-            None => unreachable!("nothing is newer than an image that is not known"),
-        },
-        Err(why) => match known {
-            Some(Known {
-                unpacked, image, ..
-            }) => {
-                let note = format!("{why:#}; the image that was pulled last is used ({image})");
-                Ok((unpacked, Some(note)))
-            }
-            None => Err(why),
-        },
-    }
+    };
+    let what = || format!("the image {}", name.given);
+    let image = Image::open(&path).with_context(what)?;
+    let unpacked = cache.unpacked(&image, scratch).with_context(what)?;
+    cache.know(name.given, &version, &image.id, scratch)?;
+    Ok((unpacked, None))
 }
 
-/// Fetches the image, unless what the name means now is this version. Gives the version and where
-/// the image is.
-fn newer(
-    name: &Name<'_>,
-    known: Option<&str>,
-    scratch: &Path,
-) -> Result<Option<(String, PathBuf)>> {
+/// What a name means now.
+enum Newest<'a> {
+    /// The image that is known.
+    Known(&'a Known),
+    /// Another: its version, and where it is.
+    Fetched(String, PathBuf),
+}
+
+fn newest<'a>(name: &Name<'_>, known: Option<&'a Known>, scratch: &Path) -> Result<Newest<'a>> {
+    // A digest can mean nothing else, and needs no registry.
+    if let Some(known) = known
+        && name.digest.is_some()
+    {
+        return Ok(Newest::Known(known));
+    }
     let puller = Puller::find()?;
     let version = puller.version(name)?;
-    if known == Some(&version) {
-        return Ok(None);
+    match known {
+        Some(known) if known.version == version => Ok(Newest::Known(known)),
+        _ => {
+            let path = puller.fetch(name, &version, scratch)?;
+            Ok(Newest::Fetched(version, path))
+        }
     }
-    let path = puller.fetch(name, &version, scratch)?;
-    Ok(Some((version, path)))
 }
 
 /// The name of an image, taken apart.
