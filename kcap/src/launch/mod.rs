@@ -6,6 +6,7 @@ mod call;
 pub mod choose;
 pub mod client;
 pub mod oci;
+mod oom;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -66,6 +67,8 @@ pub struct Launch {
     /// output and error is the executor's. A signal to it is passed on to the executor; it may then
     /// end at once, with any status, while the container still runs.
     pub command: Vec<OsString>,
+    /// Where it runs, if not where kcap does: engines may leave files in their working folder.
+    pub directory: Option<PathBuf>,
     /// The command as a report may show it: without values of variables and build arguments.
     pub shown: Vec<String>,
     /// Texts that must never be written to a capture or report.

@@ -462,6 +462,7 @@ impl Task {
         let start = Start {
             command: &launch.command,
             group: &self.group,
+            directory: launch.directory.as_deref(),
             blocked: self.blocked,
             grace: self.grace,
             output: Some(written),

@@ -34,8 +34,10 @@ const NAME: usize = 200;
 pub struct Start<'a> {
     /// Program and arguments.
     pub command: &'a [OsString],
-    /// Where it runs.
+    /// The cgroup that it runs in.
     pub group: &'a Cgroup,
+    /// Its working folder, if not kcap's.
+    pub directory: Option<&'a Path>,
     /// Signals that it starts with blocked.
     pub blocked: libc::sigset_t,
     /// How long it may take to end after a signal, before it is killed.
@@ -208,6 +210,9 @@ fn spawn(start: Start<'_>) -> Result<Child, Failure> {
     let parent = std::process::id();
     let mut command = Command::new(program);
     command.args(args);
+    if let Some(directory) = start.directory {
+        command.current_dir(directory);
+    }
     if let Some(output) = start.output {
         let again = output.try_clone().context("cannot share a pipe")?;
         command.stdin(Stdio::null()).stdout(output).stderr(again);

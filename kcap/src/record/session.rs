@@ -114,6 +114,7 @@ async fn trace(
     let start = Start {
         command: &run.command,
         group: &group,
+        directory: None,
         blocked: signals.before(),
         grace: options.grace,
         output: None,

@@ -1,32 +1,74 @@
 //! A container that was made.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    env, fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::{Archive, Dialect, pointer, remains};
 use crate::launch::{
     Container,
     call::{Call, bounded},
+    oom::Log,
 };
+
+/// A folder that a client runs in. Dropped, it is removed with what the engine left in it.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes one of this name, which nobody else has.
+    pub fn new(name: &str) -> Result<Self> {
+        let path = env::temp_dir().join(name);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left of it in the temporary folder harms nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 /// A container of docker or podman. Dropped, it is removed.
 pub(super) struct Made {
     dialect: &'static Dialect,
     id: String,
     removed: AtomicBool,
+    log: Option<Log>,
     /// Dropped after the container, which may be writing to it.
     _archive: Option<Archive>,
+    /// Where its client runs.
+    _folder: Folder,
 }
 
 impl Made {
-    pub fn new(dialect: &'static Dialect, id: String, archive: Option<Archive>) -> Self {
+    pub fn new(
+        dialect: &'static Dialect,
+        id: String,
+        archive: Option<Archive>,
+        folder: Folder,
+    ) -> Self {
         Self {
             dialect,
             id,
             removed: AtomicBool::new(false),
+            log: Log::now(),
             _archive: archive,
+            _folder: folder,
         }
     }
 
@@ -67,7 +109,13 @@ impl Container for Made {
     fn out_of_memory(&self) -> bool {
         let state = self.state();
         // Where it succeeded, what was killed was some program that could be spared.
-        state["OOMKilled"] == true && state["ExitCode"] != 0
+        // podman does not say it where version 1 control groups count memory; the kernel does.
+        let killed = || {
+            self.log
+                .as_ref()
+                .is_some_and(|log| log.names_container(&self.id))
+        };
+        state["ExitCode"] != 0 && (state["OOMKilled"] == true || killed())
     }
 
     fn not_started(&self) -> Option<String> {

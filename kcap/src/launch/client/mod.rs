@@ -28,7 +28,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use self::{container::Made, image::Image};
+use self::{
+    container::{Folder, Made},
+    image::Image,
+};
 use super::{
     Engine, Executor, Launch, Request, Seccomp,
     arguments::{self, path_text},
@@ -205,6 +208,8 @@ impl Engine for Client {
         words.extend(own.given);
         words.push(image.id.clone());
         words.extend(kaniko.given);
+        // conmon writes into its working folder that memory ran out.
+        let folder = Folder::new(&container)?;
         let created = variables.create(Call::new(name, &words));
         let id = match identity(name, created) {
             Ok(id) => id,
@@ -233,7 +238,8 @@ impl Engine for Client {
                 Executor::Path(path) => path.display().to_string(),
             },
             notes: Vec::new(),
-            container: Box::new(Made::new(self.dialect, id, archive)),
+            directory: Some(folder.path().to_owned()),
+            container: Box::new(Made::new(self.dialect, id, archive, folder)),
         })
     }
 }

@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf};
 
 use anyhow::Result;
 
-use super::{bundle::Bundle, oom, runtime::Runtime};
-use crate::launch::Container;
+use super::{bundle::Bundle, runtime::Runtime};
+use crate::launch::{Container, oom::Log};
 
 /// A bundle with what runs in it. Dropped, it is killed, and removed.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Bundled {
     /// Its files.
     pub bundle: Bundle,
     /// The kernel's log, from before it was started.
-    pub log: Option<oom::Log>,
+    pub log: Option<Log>,
     /// The image that the executor writes: made empty before it starts.
     pub archive: Option<PathBuf>,
 }

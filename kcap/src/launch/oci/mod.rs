@@ -11,7 +11,6 @@ mod environment;
 mod executor;
 pub(super) mod image;
 mod layer;
-mod oom;
 mod pull;
 mod root;
 mod runtime;
@@ -39,6 +38,7 @@ use self::{
 use super::{
     Engine, Executor, Launch, Request,
     arguments::{self, path_text},
+    oom::Log,
 };
 use crate::{
     host::cgroup::{Kind, Layout},
@@ -146,7 +146,7 @@ impl Engine for Oci {
         let env = environment::environment(process.env.unwrap_or_default(), hostname, request)?;
         let mut container = Bundled {
             runtime: self.runtime.clone(),
-            log: oom::Log::now(),
+            log: Log::now(),
             archive,
             bundle,
         };
@@ -170,6 +170,7 @@ impl Engine for Oci {
         let command = self.runtime.run(&bundle.state(), &bundle.path, &bundle.id);
         let runs = command.iter().map(|arg| arg.to_string_lossy().into_owned());
         Ok(Launch {
+            directory: None,
             shown: runs.chain(["--".into()]).chain(shown).collect(),
             command,
             secrets: kaniko.secrets,

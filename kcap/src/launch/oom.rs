@@ -32,8 +32,17 @@ impl Log {
         Some(Self { file, kills })
     }
 
-    /// Something in the group, or below it, has been killed since.
+    /// Something in the group of this path, or below it, has been killed since.
     pub fn names(&self, cgroup: &str) -> bool {
+        self.any(|group| is_within(group, cgroup))
+    }
+
+    /// Something in a group whose path has this id of a container in it has been killed since.
+    pub fn names_container(&self, id: &str) -> bool {
+        !id.is_empty() && self.any(|group| group.contains(id))
+    }
+
+    fn any(&self, wanted: impl Fn(&str) -> bool) -> bool {
         // The usual case, without a look at the log.
         if self.kills.is_some() && kills() == self.kills {
             return false;
@@ -42,10 +51,11 @@ impl Log {
         for _ in 0..RECORDS {
             match (&self.file).read(&mut record) {
                 Ok(0) => return false,
-                Ok(size) if is_kill(&String::from_utf8_lossy(&record[..size]), cgroup) => {
-                    return true;
+                Ok(size) => {
+                    if victims(&String::from_utf8_lossy(&record[..size])).any(&wanted) {
+                        return true;
+                    }
                 }
-                Ok(_) => {}
                 // Overwritten before it was read: the next is.
                 Err(e) if e.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
@@ -65,15 +75,15 @@ fn kills() -> Option<u64> {
         .ok()
 }
 
-/// A record says that a process of the group was killed. The group's path is that from the
-/// hierarchy's root, which a container of kcap's own can be far from.
-fn is_kill(record: &str, cgroup: &str) -> bool {
-    let Some((_, rest)) = record.split_once("oom-kill:") else {
-        return false;
-    };
-    rest.split(',')
-        .filter_map(|field| field.strip_prefix("task_memcg="))
-        .any(|path| path.ends_with(cgroup) || path.contains(&format!("{cgroup}/")))
+/// The groups of which a record says that a process was killed. A path is that from the hierarchy's
+/// root, which a container of kcap's own can be far from.
+fn victims(record: &str) -> impl Iterator<Item = &str> {
+    let rest = record.split_once("oom-kill:").map_or("", |(_, rest)| rest);
+    (rest.split(',')).filter_map(|field| field.strip_prefix("task_memcg="))
+}
+
+fn is_within(group: &str, cgroup: &str) -> bool {
+    group.ends_with(cgroup) || group.contains(&format!("{cgroup}/"))
 }
 
 #[cfg(test)]
@@ -85,22 +95,22 @@ mod tests {
         let record = "6,812,1,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,\
                       mems_allowed=0,oom_memcg=/kcap-oci-7-1,task_memcg=/kcap-oci-7-1,\
                       task=executor,pid=9,uid=0\n";
-        assert!(is_kill(record, "/kcap-oci-7-1"));
-        assert!(!is_kill(record, "/kcap-oci-7-10") && !is_kill(record, "/kcap-oci-7"));
-        assert!(is_kill(
-            &record.replace("=/kcap", "=/pod/kcap"),
-            "/kcap-oci-7-1"
-        ));
-        assert!(is_kill(
-            &record.replace("7-1,task=", "7-1/a,task="),
-            "/kcap-oci-7-1"
-        ));
+        let groups = |record: &str| victims(record).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(groups(record), ["/kcap-oci-7-1"]);
+        assert_eq!(
+            groups("6,1,1,-;a program wrote task_memcg=/kcap-oci-7-1"),
+            [""; 0]
+        );
         // A limit further up, and a victim that is another's.
         let others = record.replace("task_memcg=/kcap-oci-7-1", "task_memcg=/other");
-        assert!(!is_kill(&others, "/kcap-oci-7-1"));
-        assert!(!is_kill(
-            "6,1,1,-;a program wrote task_memcg=/kcap-oci-7-1",
-            "/kcap-oci-7-1"
-        ));
+        assert_eq!(groups(&others), ["/other"]);
+    }
+
+    #[test]
+    fn a_group_is_in_another_by_whole_names() {
+        let within = |group: &str| is_within(group, "/kcap-oci-7-1");
+        assert!(within("/kcap-oci-7-1") && within("/pod/kcap-oci-7-1"));
+        assert!(within("/kcap-oci-7-1/a") && !within("/kcap-oci-7-10"));
+        assert!(!within("/kcap-oci-7"));
     }
 }
