@@ -142,11 +142,7 @@ fn every_check_of_a_build_belongs_to_a_step_that_is_known() {
         let failed = report.subject.exit_status != Some(0);
         if failed == (report.coverage.unreached == 0) && failed {
             // A build may fail in its last instruction.
-            let last = report
-                .steps
-                .iter()
-                .filter(|step| step.line.is_some())
-                .next_back();
+            let last = report.steps.iter().rfind(|step| step.line.is_some());
             if last.is_none_or(|step| step.state != State::Ran) {
                 wrong.push(format!("{name}: failed, and nothing says where"));
             }

@@ -1,18 +1,22 @@
 //! The `oci` engine with a real Kaniko, offline: builds from a bare binary, an OCI layout (folder
-//! and tar) and a docker archive, by every runtime that is here; what the container holds; how it
-//! is killed; and that nothing is left.
+//! and tar), a docker archive and an image of a registry, by every runtime that is here; what the
+//! container holds; how it is killed; and that nothing is left.
 //!
 //! Needs root, `runc` or `crun`, `tar`, `/bin/busybox` (static) and the executor, which
 //! `KCAP_KANIKO_EXECUTOR` names where it is not at `/kaniko/executor`. Says so where it cannot run.
+
+#[path = "oci/pull.rs"]
+mod pull;
 
 use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _, Write as _},
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -30,6 +34,12 @@ const FEW: u64 = 1 << Cap::CHOWN.0 | 1 << Cap::FOWNER.0;
 /// Kills need to be seen within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Says, past the capturing of test output, what a test cannot do here.
+fn skip(why: &str) {
+    // Where standard output is closed, nobody reads it.
+    let _ = writeln!(io::stdout(), "SKIP: oci: {why}");
+}
+
 fn executor() -> PathBuf {
     env::var_os("KCAP_KANIKO_EXECUTOR")
         .filter(|value| !value.is_empty())
@@ -38,19 +48,17 @@ fn executor() -> PathBuf {
 
 /// Runtimes that run containers here.
 fn runtimes() -> Vec<&'static str> {
-    let there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
-    let works = |name: &&str| {
-        let engine = Oci::new(Some(OsStr::new(name)));
-        if let Err(e) = &engine {
-            println!("SKIPPED: {e:#}");
+    // Looked for, and told about, once.
+    static FOUND: OnceLock<Vec<&'static str>> = OnceLock::new();
+    let works = |name: &&str| match Oci::new(Some(OsStr::new(name))) {
+        Ok(_) => true,
+        Err(e) => {
+            skip(&format!("by {name}: {e:#}"));
+            false
         }
-        engine.is_ok()
     };
-    ["runc", "crun"]
-        .into_iter()
-        .filter(there)
-        .filter(works)
-        .collect()
+    let found = FOUND.get_or_init(|| ["runc", "crun"].into_iter().filter(works).collect());
+    found.clone()
 }
 
 /// Why this machine cannot do it.
@@ -109,6 +117,8 @@ impl Builds {
             push: false,
             archive: Some(self.path("image.tar")),
             environment: Vec::new(),
+            network: None,
+            engine_flags: Vec::new(),
         }
     }
 }
@@ -309,8 +319,7 @@ fn images(builds: &Builds) -> Vec<PathBuf> {
 #[test]
 fn every_form_of_an_executor_builds_by_every_runtime() {
     if let Some(why) = lacks() {
-        println!("SKIPPED: {why}");
-        return;
+        return skip(&why);
     }
     let builds = Builds::new();
     let mut forms = images(&builds);
@@ -339,8 +348,7 @@ fn every_form_of_an_executor_builds_by_every_runtime() {
 #[test]
 fn the_container_holds_what_is_asked_for() {
     if let Some(why) = lacks() {
-        println!("SKIPPED: {why}");
-        return;
+        return skip(&why);
     }
     let builds = Builds::new();
     let asked = FEW | 1 << Cap::SYS_ADMIN.0;
@@ -372,10 +380,28 @@ fn the_container_holds_what_is_asked_for() {
 }
 
 #[test]
+fn a_network_can_be_none() {
+    if let Some(why) = lacks() {
+        return skip(&why);
+    }
+    let builds = Builds::new();
+    for runtime in runtimes() {
+        // Of devices the loopback alone, and it is up.
+        let mut request = builds.request(
+            &executor(),
+            "RUN cd /proc && test $(grep -c : net/dev) = 1 \\\n\
+             && grep -q 0x9 /sys/class/net/lo/flags \\\n\
+             && test $(cat sys/net/ipv4/ip_unprivileged_port_start) = 0",
+        );
+        request.network = Some("none".into());
+        build(engine(runtime), &request).unwrap();
+    }
+}
+
+#[test]
 fn values_reach_the_build_and_are_not_shown() {
     if let Some(why) = lacks() {
-        println!("SKIPPED: {why}");
-        return;
+        return skip(&why);
     }
     let builds = Builds::new();
     let mut request = builds.request(
@@ -390,7 +416,7 @@ fn values_reach_the_build_and_are_not_shown() {
     ];
     let engine = engine(runtimes()[0]);
     let launch = engine.prepare(&request).unwrap();
-    assert_eq!(launch.secrets, ["s3cret", "v4lue"]);
+    assert_eq!(launch.secrets, ["v4lue", "s3cret"]);
     assert!(
         launch.shown.contains(&"--build-arg=A=***".to_owned()),
         "{:?}",
@@ -409,8 +435,7 @@ fn values_reach_the_build_and_are_not_shown() {
 #[test]
 fn a_container_is_killed_and_nothing_is_left() {
     if let Some(why) = lacks() {
-        println!("SKIPPED: {why}");
-        return;
+        return skip(&why);
     }
     let builds = Builds::new();
     for runtime in runtimes() {
@@ -433,8 +458,7 @@ fn a_container_is_killed_and_nothing_is_left() {
 #[test]
 fn a_kill_before_the_start_keeps_it_from_starting() {
     if let Some(why) = lacks() {
-        println!("SKIPPED: {why}");
-        return;
+        return skip(&why);
     }
     let builds = Builds::new();
     let engine = engine(runtimes()[0]);
@@ -449,8 +473,7 @@ fn a_kill_before_the_start_keeps_it_from_starting() {
 #[test]
 fn a_lack_of_memory_is_told() {
     if let Some(why) = lacks() {
-        println!("SKIPPED: {why}");
-        return;
+        return skip(&why);
     }
     let builds = Builds::new();
     for runtime in runtimes() {
@@ -473,7 +496,7 @@ fn a_lack_of_memory_is_told() {
         if limited {
             assert!(launch.container.out_of_memory());
         } else {
-            println!("SKIPPED: no memory limit can be set");
+            skip("no memory limit can be set");
         }
         drop((launch, engine));
         traces.assert_gone();
@@ -504,8 +527,7 @@ fn await_line(mut child: Child, text: &str, act: impl FnOnce()) {
 #[test]
 fn damaged_executors_are_told_and_leave_nothing() {
     if let Some(why) = lacks() {
-        println!("SKIPPED: {why}");
-        return;
+        return skip(&why);
     }
     let builds = Builds::new();
     let forms = images(&builds);

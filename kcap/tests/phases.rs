@@ -429,7 +429,8 @@ fn a_container_opens_a_session_at_its_executors_first_instruction() {
     let _one = alone();
     let lab = Lab::new();
     let dockerfile = small(&lab, "Dockerfile");
-    let trace = lab.wait("opens", &[]);
+    // As an engine's command line does, the traced one ends with the executor's.
+    let trace = lab.wait("opens", &["-f", &dockerfile, "-c", "/"]);
     const CONTAINERS: usize = 5;
     // The shell is there before the executor: what it does by then is not seen, what it does from then
     // on is.
@@ -478,7 +479,7 @@ fn in_the_hosts_namespace_a_session_is_the_executors_tree() {
     let _one = alone();
     let lab = Lab::new();
     let dockerfile = small(&lab, "Dockerfile");
-    let trace = lab.wait("tree", &[]);
+    let trace = lab.wait("tree", &["-f", &dockerfile, "-c", "/"]);
     let group = Group::new("tree");
     let script = "\"$1\" chown:3; \"$2\" -f \"$3\" -c /; \"$1\" setgid:4; true";
     let (truth, executor) = (lab.path("bin/truth"), lab.path("kaniko/executor"));
@@ -508,7 +509,6 @@ fn two_containers_that_start_at_once_do_not_mix() {
         "FROM scratch",
         "COPY chown:5000@2 setgid:1000 /a\nRUN truth setuid:900\n",
     );
-    // As an engine's command line does, the traced one ends with the executor's.
     let args = ["-f", &ours, "--context", "/ours", "--no-push"];
     let trace = lab.wait("mixed", &args);
     let executor = lab.path("kaniko/executor");

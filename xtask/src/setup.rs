@@ -42,7 +42,7 @@ pub enum Need {
 }
 
 /// Debian packages, the program that shows one is not needed, and who needs it.
-const PACKAGES: [(&str, Option<&str>, &[Need]); 18] = [
+const PACKAGES: [(&str, Option<&str>, &[Need]); 19] = [
     (
         "buildah",
         Some("buildah"),
@@ -60,6 +60,7 @@ const PACKAGES: [(&str, Option<&str>, &[Need]); 18] = [
     ),
     ("docker.io", Some("dockerd"), &[Need::Engines]),
     ("podman", Some("podman"), &[Need::Engines]),
+    ("skopeo", Some("skopeo"), &[Need::Engines]),
     ("debootstrap", Some("debootstrap"), &[Need::Corpus]),
     ("dpkg-dev", Some("dpkg-scanpackages"), &[Need::Corpus]),
     ("crun", Some("crun"), &[Need::Engines, Need::Test]),

@@ -311,7 +311,7 @@ pub struct Bucket {
 }
 
 /// Buckets that one request hands over, see `flush` on the kernel side.
-pub const FLUSHED: u32 = 16;
+pub const FLUSHED: u32 = 2;
 
 /// Distinct keys of one system call whose outcome can be open at the same time.
 pub const OPEN: usize = 6;

@@ -113,7 +113,7 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// Most ancestors that are looked at when a session opens.
-const ANCESTORS: u32 = 8;
+const ANCESTORS: u32 = 4;
 
 /// Where a path is read to before it is known whether anybody wants it.
 #[map]

@@ -32,7 +32,7 @@ use super::check;
 use crate::{
     flush,
     globals::{self, field, setting},
-    mem::{Mem, Probed, Ptr, Typed},
+    mem::{Mem, Probed, Ptr, Typed, opaque},
     scope, slots, syscall,
     tally::{self, OUTCOMES},
 };
@@ -119,11 +119,11 @@ fn written(regs: Ptr, ret: i64) -> u64 {
     };
     let p = entry.as_mut_ptr();
     let program = scope::generation(GIVER);
-    let len = if ret as u64 > LINE_LEN as u64 {
-        LINE_LEN as u64
-    } else {
-        ret as u64
-    };
+    // Masked although it is bounded: verifiers up to 6.12 do not carry the bound over to a copy.
+    const MOST: u64 = LINE_LEN as u64 - 1;
+    const _: () = assert!(LINE_LEN.is_power_of_two());
+    let len = if ret as u64 > MOST { MOST } else { ret as u64 };
+    let len = opaque(len) & MOST;
     // SAFETY: the reserved record; the helper zeroes the destination where it fails, and what is
     // beyond `len` is not read.
     unsafe {

@@ -9,12 +9,15 @@ use anyhow::{Context as _, Result};
 
 use super::Request;
 
-/// Where the container finds the Dockerfile.
-pub(super) const DOCKERFILE: &str = "/Dockerfile";
+/// Where the container finds the Dockerfile. Like the others, no place that a Dockerfile fills, as
+/// `/Dockerfile` is by `COPY . /`: Kaniko leaves alone what is mounted.
+pub(super) const DOCKERFILE: &str = "/kaniko-dockerfile/Dockerfile";
+/// Where it finds the ignore file that goes with this Dockerfile alone.
+pub(super) const DOCKERIGNORE: &str = "/kaniko-dockerfile/Dockerfile.dockerignore";
 /// Where it finds the build context.
 pub(super) const CONTEXT: &str = "/kaniko-context";
 /// Where it writes the image.
-pub(super) const ARCHIVE: &str = "/kaniko-image.tar";
+pub(super) const ARCHIVE: &str = "/kaniko-archive/image.tar";
 /// What stands for a value that must not be shown.
 const HIDDEN: &str = "***";
 /// Secrets shorter than this many bytes are not looked for: masking every `1` or `yes` of a log would
@@ -68,7 +71,7 @@ pub(super) fn kaniko(request: &Request) -> Result<Arguments> {
 }
 
 /// These flags; `carriers` are those that are followed by, or hold, `NAME=VALUE` with a value that must
-/// not be shown.
+/// not be shown. Nor are passwords in addresses, whichever flag has them.
 ///
 /// # Errors
 /// Where one is not UTF-8.
@@ -95,7 +98,13 @@ pub(super) fn masked(flags: &[OsString], carriers: &[&str]) -> Result<Arguments>
                     .push(format!("{}{name}={HIDDEN}", &flag[..start]));
                 arguments.hide(value);
             }
-            None => arguments.shown.push(flag.to_owned()),
+            None => match password(flag) {
+                Some(password) => {
+                    arguments.shown.push(flag.replace(password, HIDDEN));
+                    arguments.hide(password);
+                }
+                None => arguments.shown.push(flag.to_owned()),
+            },
         }
         pair_follows = !pair_follows && carriers.contains(&flag);
     }
@@ -112,6 +121,16 @@ impl Arguments {
             }
         }
     }
+}
+
+/// The password of an address such as `git://user:password@host/path`, or its token where it has
+/// no user: `https://token@host/path`.
+fn password(flag: &str) -> Option<&str> {
+    let (_, rest) = flag.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    let secret = user.split_once(':').map_or(user, |(_, password)| password);
+    (!secret.is_empty()).then_some(secret)
 }
 
 /// The text, where it is some.
@@ -162,7 +181,7 @@ mod tests {
             kaniko(&request).unwrap().given,
             [
                 "-f",
-                "/Dockerfile",
+                "/kaniko-dockerfile/Dockerfile",
                 "-c",
                 "/kaniko-context",
                 "--no-push",
@@ -174,7 +193,7 @@ mod tests {
         request.archive = Some(PathBuf::from("image.tar"));
         let given = kaniko(&request).unwrap().given;
         assert!(!given.contains(&"--no-push".to_owned()), "{given:?}");
-        assert_eq!(given[4], "--tar-path=/kaniko-image.tar");
+        assert_eq!(given[4], "--tar-path=/kaniko-archive/image.tar");
     }
 
     #[test]
@@ -254,6 +273,31 @@ mod tests {
         );
         assert_eq!(arguments.given, flags);
         assert_eq!(arguments.secrets, ["first", "second", "third", "fourth"]);
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_not_shown() {
+        let flags = [
+            "--registry-mirror=http://me:pass/word@host/@x",
+            "--context=git://me:passw@host/a:b@c",
+            "--git=https://token@host",
+            "--label=a@b",
+            "https://host/@x",
+        ];
+        let arguments = masked(&flags.map(Into::into), &[]).unwrap();
+        assert_eq!(
+            arguments.shown,
+            [
+                // A slash ends the part that can hold a password: it has to be written `%2F`.
+                "--registry-mirror=http://me:pass/word@host/@x",
+                "--context=git://me:***@host/a:b@c",
+                "--git=https://***@host",
+                "--label=a@b",
+                "https://host/@x"
+            ]
+        );
+        assert_eq!(arguments.given, flags);
+        assert_eq!(arguments.secrets, ["passw", "token"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! bundle of kcap's own.
 
 mod arguments;
+mod call;
 pub mod choose;
 pub mod client;
 pub mod oci;
@@ -31,7 +32,8 @@ pub struct Request {
     pub archive: Option<PathBuf>,
     /// Variables of the executor: name and value. The values are secrets.
     pub environment: Vec<(String, OsString)>,
-    /// The container's network, as the engine calls it (`--network`); without it, the engine's default.
+    /// The container's network, as the engine calls it (`--network`); without it, the engine's default:
+    /// the host's for `oci`, which has no others than `host` and `none`.
     pub network: Option<String>,
     /// Flags for docker or podman that kcap has none for (`--memory=4g`, `--volume=…`), as given; they
     /// come after those that kcap sets. An engine that has no flags refuses them.
@@ -72,6 +74,8 @@ pub struct Launch {
     pub engine: String,
     /// The executor as a report names it: an image's name or a path.
     pub executor: String,
+    /// Lines for people, about how it was made.
+    pub notes: Vec<String>,
     /// The container.
     pub container: Box<dyn Container>,
 }

@@ -3,6 +3,7 @@
 
 use std::{
     cell::OnceCell,
+    collections::VecDeque,
     io,
     num::NonZeroUsize,
     path::PathBuf,
@@ -18,7 +19,7 @@ use tokio::{
         mpsc::{self, UnboundedSender},
         watch,
     },
-    task::{LocalSet, spawn_blocking, spawn_local},
+    task::{JoinHandle, LocalSet, spawn_blocking, spawn_local},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -55,7 +56,7 @@ pub struct Job {
     pub dockerfile: (PathBuf, Vec<u8>),
     /// The build context as given.
     pub context: Option<String>,
-    /// Makes its container, when its turn has come.
+    /// Makes its container, when its turn has come or the tracer is being loaded.
     pub launch: Box<dyn FnOnce() -> Result<Launch> + Send>,
 }
 
@@ -94,10 +95,52 @@ pub fn build(
         .build()
         .context("cannot start the event loop")?;
     let result = LocalSet::new().block_on(&runtime, trace(jobs, parallel, options, signals, on));
-    // After a signal a container may still be in the making. Nobody runs it, and once it is made it is
+    // After a signal, or where nothing can be traced, a container may still be in the making. Nobody runs it, and once it is made it is
     // removed: that is waited for, or it would be left behind.
     runtime.shutdown_timeout(options.grace);
     result
+}
+
+/// A build that is to come.
+struct Next {
+    position: usize,
+    dockerfile: (PathBuf, Vec<u8>),
+    context: Option<String>,
+    launch: Making,
+}
+
+/// How its container comes about.
+enum Making {
+    /// It is being made.
+    Begun(JoinHandle<Result<Launch>>),
+    /// Not before its turn.
+    Later(Box<dyn FnOnce() -> Result<Launch> + Send>),
+}
+
+impl Next {
+    fn new((position, job): (usize, Job)) -> Self {
+        Self {
+            position,
+            dockerfile: job.dockerfile,
+            context: job.context,
+            launch: Making::Later(job.launch),
+        }
+    }
+
+    /// Begins to make its container.
+    fn begun(self) -> Self {
+        let launch = Making::Begun(self.launch.begin());
+        Self { launch, ..self }
+    }
+}
+
+impl Making {
+    fn begin(self) -> JoinHandle<Result<Launch>> {
+        match self {
+            Self::Begun(making) => making,
+            Self::Later(make) => spawn_blocking(make),
+        }
+    }
 }
 
 /// A build that runs.
@@ -167,6 +210,13 @@ async fn trace(
     signals: &Signals,
     on: &mut dyn FnMut(usize, Event),
 ) -> Result<(), Failure> {
+    let mut jobs = jobs.into_iter().enumerate().map(Next::new);
+    // Loading takes a fifth of a second, and making a container can take as long: side by side.
+    let mut ahead: VecDeque<Next> = jobs
+        .by_ref()
+        .take(parallel.get())
+        .map(Next::begun)
+        .collect();
     let (mut trace, mut seen) = Trace::start(options, Open::Executors, &mut |line| {
         on(0, Event::Note(line))
     })?;
@@ -174,15 +224,15 @@ async fn trace(
     let (interrupt, interrupts) = watch::channel(Interrupts::default());
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut waiting: Vec<Waiting> = vec![];
-    let mut jobs = jobs.into_iter().enumerate();
     let mut running: Vec<Running> = vec![];
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         while running.len() < parallel.get() {
-            let Some((position, job)) = jobs.next() else {
+            let Some(next) = ahead.pop_front().or_else(|| jobs.next()) else {
                 break;
             };
+            let position = next.position;
             if let Some(refusal) = interrupts.borrow().refusal() {
                 on(position, Event::Ended(Box::new(Err(refusal))));
                 continue;
@@ -207,11 +257,11 @@ async fn trace(
                     to: tell.clone(),
                 },
             };
-            spawn_local(task.run(job.launch));
+            spawn_local(task.run(next.launch));
             running.push(Running {
                 position,
-                dockerfile: job.dockerfile,
-                context: job.context,
+                dockerfile: next.dockerfile,
+                context: next.context,
                 group,
                 launch,
                 opened: vec![],
@@ -261,7 +311,12 @@ async fn trace(
                 let caught = caught.context("cannot listen for signals")?;
                 interrupt.send_modify(|interrupts| interrupts.add(caught));
             }
-            _ = refresh.tick() => trace.refresh(),
+            _ = refresh.tick() => {
+                let began = Instant::now();
+                trace.refresh();
+                // At most a hundredth of a CPU, however many there are to ask.
+                refresh.reset_after(REFRESH.max(began.elapsed() * 100));
+            }
         }
     }
     let mut finished = trace.finish()?;
@@ -385,23 +440,23 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, prepare: Box<dyn FnOnce() -> Result<Launch> + Send>) {
+    async fn run(self, launch: Making) {
         let tell = self.tell.clone();
-        let ended = self.build(prepare).await;
+        let ended = self.build(launch).await;
         // The last thing: by the time the loop hears it, all that was shared is the loop's alone.
         tell.say(Told::Ended(ended));
     }
 
-    async fn build(
-        mut self,
-        prepare: Box<dyn FnOnce() -> Result<Launch> + Send>,
-    ) -> Result<Ended, Failure> {
+    async fn build(mut self, launch: Making) -> Result<Ended, Failure> {
         // An image may have to be fetched first, which takes its time.
         let made = tokio::select! {
-            made = spawn_blocking(prepare) => made.context("making the container panicked")??,
+            made = launch.begin() => made.context("making the container panicked")??,
             Some(refusal) = refused(&mut self.interrupts) => return Err(refusal),
         };
         let launch = self.launch.get_or_init(|| made);
+        for line in &launch.notes {
+            self.tell.say(Told::Note(line.clone()));
+        }
         let mask = Mask::new(launch.secrets.clone());
         let (output, written) = io::pipe().context("cannot make a pipe")?;
         let start = Start {

@@ -31,8 +31,8 @@ enum Ask {
     Take(Pick, mpsc::Sender<Option<Assembler>>),
     /// Take these records as if they had come from the kernel.
     Put(Vec<Raw>, mpsc::Sender<()>),
-    /// Say which sessions executors opened, and whether this one did.
-    Opened(u64, mpsc::Sender<Vec<(u64, Opened, bool)>>),
+    /// Say which sessions executors opened, and whether this one, of this command, had them started.
+    Opened(u64, Vec<String>, mpsc::Sender<Vec<(u64, Opened, bool)>>),
     /// Give everything.
     Stop,
 }
@@ -84,14 +84,14 @@ impl Collector {
         given.recv().map_err(|_| ended())
     }
 
-    /// The sessions that executors opened until now, each with whether a client that `session` ran
-    /// started it.
+    /// The sessions that executors opened until now, each with whether `session`, of this command,
+    /// had it started.
     ///
     /// # Errors
     /// Where the thread has ended.
-    pub fn opened(&self, session: u64) -> Result<Vec<(u64, Opened, bool)>> {
+    pub fn opened(&self, session: u64, command: Vec<String>) -> Result<Vec<(u64, Opened, bool)>> {
         let (give, given) = mpsc::channel();
-        self.ask(Ask::Opened(session, give))?;
+        self.ask(Ask::Opened(session, command, give))?;
         given.recv().map_err(|_| ended())
     }
 
@@ -182,8 +182,8 @@ fn collect(
                 }
                 let _ = give.send(());
             }
-            Some(Ask::Opened(session, give)) => {
-                let _ = give.send(router.opened(session));
+            Some(Ask::Opened(session, command, give)) => {
+                let _ = give.send(router.opened(session, &command));
             }
             Some(Ask::Stop) => return Ok(router),
         }

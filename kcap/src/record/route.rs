@@ -19,7 +19,16 @@ use super::{
 
 /// Commands that have a daemon start a container, with what runs in it at the end of their own
 /// command line.
-const ENGINES: [&[u8]; 3] = [b"docker", b"podman", b"nerdctl"];
+const ENGINES: [&[u8]; 8] = [
+    b"docker",
+    b"docker-compose",
+    b"podman",
+    b"nerdctl",
+    b"ctr",
+    b"crictl",
+    b"kubectl",
+    b"buildctl",
+];
 /// Most command lines of clients that are kept for one session.
 const CLIENTS: usize = 256;
 
@@ -188,13 +197,21 @@ impl Router {
             .find_map(|(_, session)| session.dockerfile.clone())
     }
 
-    /// The sessions that executors opened, each with whether a client that `session` ran started it:
-    /// a client's command line ends with that of what it has run.
-    pub fn opened(&self, session: u64) -> Vec<(u64, Opened, bool)> {
-        let clients = self.sessions.get(&session).map(|s| s.clients.as_slice());
+    /// The sessions that executors opened, each with whether `session` had it started: the command line
+    /// of the client that it ran, or its own `command`, ends with that of what was run. Where just one
+    /// was opened, any client will have started it.
+    pub fn opened(&self, session: u64, command: &[String]) -> Vec<(u64, Opened, bool)> {
+        let clients = (self.sessions.get(&session)).map_or(&[][..], |s| s.clients.as_slice());
+        let one = self
+            .sessions
+            .values()
+            .filter(|s| s.opened.is_some())
+            .count()
+            == 1;
         let started = |opened: &Opened| {
             let args = opened.command.get(1..).unwrap_or_default();
-            clients.is_some_and(|clients| clients.iter().any(|client| client.ends_with(args)))
+            let fits = |client: &[String]| !args.is_empty() && client.ends_with(args);
+            fits(command) || clients.iter().any(|client| fits(client)) || one && !clients.is_empty()
         };
         (self.sessions.iter())
             .filter_map(|(id, session)| {

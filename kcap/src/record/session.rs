@@ -123,7 +123,8 @@ async fn trace(
     command::end_rest(&group, note);
     let mut ended = ended?;
     let session = group.id();
-    let theirs = containers(&trace.opened(session)?, note);
+    let command = (run.command.iter()).map(|arg| arg.to_string_lossy().into_owned());
+    let theirs = containers(&trace.opened(session, command.collect())?, note);
     ended.interrupted |= outlast(&trace, &theirs, ended.interrupted, signals, note).await?;
     let finished = trace.finish();
     // What was seen is worth more than a group that stays behind.
@@ -155,7 +156,7 @@ async fn outlast(
     note: &mut dyn FnMut(String),
 ) -> Result<bool> {
     let listener = signals.listen().context("cannot listen for signals")?;
-    let opened = trace.opened(0)?;
+    let opened = trace.opened(0, vec![])?;
     let mut said = false;
     for (_, opened, _) in opened.iter().filter(|(id, ..)| theirs.contains(id)) {
         let began = Instant::now();
@@ -185,7 +186,7 @@ fn containers(opened: &[(u64, Opened, bool)], note: &mut dyn FnMut(String)) -> V
     if others > 0 {
         note(format!(
             "left out {others} of {} containers with an executor that were started meanwhile: no \
-             client of an engine that this command ran has their executor's arguments; --container \
+             client of an engine that this command ran started them, by its arguments; --container \
              attaches to one",
             opened.len()
         ));

@@ -147,13 +147,13 @@ impl Trace {
         self.tracer.seed(pid, generation, executor)
     }
 
-    /// The sessions that executors opened until now, each with whether a client that `session` ran
-    /// started it.
+    /// The sessions that executors opened until now, each with whether `session`, of this command,
+    /// had it started.
     ///
     /// # Errors
     /// Where the collector has ended.
-    pub fn opened(&self, session: u64) -> Result<Vec<(u64, Opened, bool)>> {
-        self.collector.opened(session)
+    pub fn opened(&self, session: u64, command: Vec<String>) -> Result<Vec<(u64, Opened, bool)>> {
+        self.collector.opened(session, command)
     }
 
     /// Gives the sessions that `pick` picks, all of whose processes have ended, put together to one

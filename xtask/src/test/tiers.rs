@@ -264,15 +264,16 @@ fn kaniko(tier: &mut Tier) -> Result<()> {
         tier.absent("no Kaniko executor: set KCAP_KANIKO_EXECUTOR to its path");
         return Ok(());
     };
-    if !ready(tier, Need::Kaniko) {
+    if !ready(tier, Need::Kaniko) || !ready(tier, Need::Engines) {
         return Ok(());
     }
     tier.tests(
         sh::cargo()
             .args(["test", "--package", "kcap", "--test", "live"])
-            .args(["--test", "engines", "--"])
+            .args(["--test", "engines", "--test", "oci", "--"])
             .args(TEST_ARGS)
-            .env("KCAP_KANIKO_EXECUTOR", &executor),
+            .env("KCAP_KANIKO_EXECUTOR", &executor)
+            .env("KCAP_REGISTRY", setup::registry()?),
     )?;
     if !ready(tier, Need::Corpus) {
         return Ok(());

@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn committed_truths_are_of_what_is_there() {
-        let subjects = corpus::subjects(&crate::sh::workspace().join("corpus"), &[]).unwrap();
+        let subjects = corpus::subjects(&sh::workspace().join("corpus"), &[]).unwrap();
         for subject in subjects.iter().filter(|subject| subject.truth().exists()) {
             let truth = read(&subject.truth()).unwrap();
             assert_eq!(

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::{
-    Archive, Dialect,
+use super::{Archive, Dialect, pointer, remains};
+use crate::launch::{
+    Container,
     call::{Call, bounded},
-    pointer, remains,
 };
-use crate::launch::Container;
 
 /// A container of docker or podman. Dropped, it is removed.
 pub(super) struct Made {

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Dialect, Facts, call::Call, pointer, same_kernel};
+use super::{Dialect, Facts, pointer, same_kernel};
+use crate::launch::call::{self, Call};
 
 pub(super) const DOCKER: Dialect = Dialect {
     name: "docker",
@@ -45,7 +46,7 @@ fn probe(dialect: &Dialect) -> Result<Facts> {
     ensure!(
         system == "linux",
         "docker runs containers of {}, and Kaniko needs Linux",
-        super::call::bounded(system)
+        call::bounded(system)
     );
     same_kernel(dialect.name, pointer(&facts, "/KernelVersion"))?;
     let selinux = facts["SecurityOptions"]
@@ -86,7 +87,7 @@ fn endpoint(program: &str) -> Result<String> {
 
 /// Why the daemon does not answer, and what to do.
 fn unusable(complaint: &str) -> String {
-    let complaint = super::call::bounded(complaint);
+    let complaint = call::bounded(complaint);
     if complaint.contains("permission denied") {
         format!("docker's daemon may not be used by this user: run kcap as root ({complaint})")
     } else {
@@ -102,7 +103,7 @@ fn without_secrets(endpoint: &str) -> String {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
         _ => endpoint.to_owned(),
     };
-    super::call::bounded(&shown)
+    call::bounded(&shown)
 }
 
 #[cfg(test)]

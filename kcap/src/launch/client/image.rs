@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::{
     Dialect,
     bare::{Bare, EXECUTOR, host_architecture},
-    call::Call,
-    layout, pointer,
+    pointer,
 };
+use crate::launch::{call::Call, oci::image};
 
 /// The repository of images that kcap made of bare executors and OCI layouts. They are kept: named by
 /// their content, they are made once.
@@ -71,10 +71,10 @@ pub(super) fn by_path(dialect: &Dialect, path: &Path) -> Result<Image> {
     let entry = fs::metadata(path)
         .with_context(|| format!("cannot find the executor {}", path.display()))?;
     if entry.is_dir() {
-        let layout = layout::Image::open(path)?;
-        return made(dialect, path, layout.digest(), |tag, to| {
-            layout.write(tag, to)
-        });
+        let layout = image::Image::open(path)
+            .with_context(|| format!("cannot use the OCI layout {}", path.display()))?;
+        let digest = layout.id.trim_start_matches("sha256:");
+        return made(dialect, path, digest, |tag, to| layout.save(tag, to));
     }
     ensure!(
         entry.is_file(),

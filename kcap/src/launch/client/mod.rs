@@ -6,11 +6,9 @@
 //! variables and build arguments are on no command line that lives as long as the build.
 
 mod bare;
-mod call;
 mod container;
 mod docker;
 mod image;
-mod layout;
 mod podman;
 mod remains;
 mod stale;
@@ -30,14 +28,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use self::{
-    call::{Answer, Call},
-    container::Made,
-    image::Image,
-};
+use self::{container::Made, image::Image};
 use super::{
     Engine, Executor, Launch, Request, Seccomp,
-    arguments::{self, ARCHIVE, CONTEXT, DOCKERFILE, path_text},
+    arguments::{self, path_text},
+    call::{self, Answer, Call},
 };
 use crate::report::Cap;
 
@@ -166,17 +161,16 @@ impl Client {
         }
         let dockerfile = found(&request.dockerfile, "Dockerfile", Path::is_file, "file")?;
         let context = found(&request.context, "build context", Path::is_dir, "folder")?;
-        flags.push(bind(&dockerfile, DOCKERFILE, READ_ONLY)?);
+        flags.push(bind(&dockerfile, arguments::DOCKERFILE, READ_ONLY)?);
         // Kaniko looks for it beside the Dockerfile, under the name by which the Dockerfile was given.
         let mut ignored = request.dockerfile.clone().into_os_string();
         ignored.push(".dockerignore");
         if let Ok(ignored) = fs::canonicalize(ignored) {
-            let target = format!("{DOCKERFILE}.dockerignore");
-            flags.push(bind(&ignored, &target, READ_ONLY)?);
+            flags.push(bind(&ignored, arguments::DOCKERIGNORE, READ_ONLY)?);
         }
-        flags.push(bind(&context, CONTEXT, READ_ONLY)?);
+        flags.push(bind(&context, arguments::CONTEXT, READ_ONLY)?);
         if let Some(archive) = archive {
-            flags.push(bind(&archive.0, ARCHIVE, "")?);
+            flags.push(bind(&archive.0, arguments::ARCHIVE, "")?);
         }
         if let Some(program) = image.entry_point {
             flags.push(format!("--entrypoint={program}"));
@@ -238,6 +232,7 @@ impl Engine for Client {
                 Executor::Image(name) => name.clone(),
                 Executor::Path(path) => path.display().to_string(),
             },
+            notes: Vec::new(),
             container: Box::new(Made::new(self.dialect, id, archive)),
         })
     }

@@ -3,11 +3,8 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{
-    Dialect, Facts,
-    call::{self, Call},
-    pointer, same_kernel,
-};
+use super::{Dialect, Facts, pointer, same_kernel};
+use crate::launch::call::{self, Call};
 
 pub(super) const PODMAN: Dialect = Dialect {
     name: "podman",

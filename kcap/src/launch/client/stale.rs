@@ -6,7 +6,8 @@ use std::{fs, process};
 use anyhow::{Context as _, Result};
 use procfs::process::Process;
 
-use super::{Dialect, call::Call, container};
+use super::{Dialect, container};
+use crate::launch::call::Call;
 
 /// The label of containers that kcap made.
 pub(super) const LABEL: &str = "kcap.owner";

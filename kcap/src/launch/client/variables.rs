@@ -11,8 +11,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::call::{Answer, Call};
-use crate::launch::arguments::text;
+use crate::launch::{
+    arguments::text,
+    call::{Answer, Call},
+};
 
 /// Beginnings of names that docker and podman act on.
 const ACTED_ON: [&str; 19] = [

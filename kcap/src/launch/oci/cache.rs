@@ -6,6 +6,7 @@
 //! what a build needs. Not in `/tmp` or `/run`: in memory, a build of some gigabytes can fail.
 
 use std::{
+    borrow::Cow,
     env, fs, io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -13,8 +14,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::fs::StatVfsMountFlags;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use super::image::{Image, Process};
+use super::image::{self, Image, Process};
 
 /// The cache, with its folders there.
 #[derive(Clone, Debug)]
@@ -29,6 +32,25 @@ pub struct Unpacked {
     pub rootfs: PathBuf,
     /// The process that it is run as.
     pub process: Process,
+}
+
+/// An image that was pulled before.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What its name meant then, as the program says that pulled it.
+    pub version: String,
+    /// Digest of its configuration.
+    pub image: String,
+    /// It.
+    pub unpacked: Unpacked,
+}
+
+/// A file that says what a name meant.
+#[derive(Deserialize, Serialize)]
+struct Meant<'a> {
+    name: Cow<'a, str>,
+    version: Cow<'a, str>,
+    image: Cow<'a, str>,
 }
 
 impl Cache {
@@ -68,7 +90,8 @@ impl Cache {
             .find(|p| p.exists())
             .unwrap_or(Path::new("/"));
         only_roots(nearest)?;
-        for dir in [dir.to_owned(), dir.join("executors"), dir.join("builds")] {
+        for name in ["", "executors", "names", "builds"] {
+            let dir = dir.join(name);
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -100,7 +123,7 @@ impl Cache {
     /// # Errors
     /// Where it cannot be unpacked.
     pub fn unpacked(&self, image: &Image, scratch: &Path) -> Result<Unpacked> {
-        let place = self.dir.join("executors").join(image.id.replace(':', "-"));
+        let place = self.place(&image.id);
         if let Some(found) = Unpacked::read(&place) {
             return Ok(found);
         }
@@ -126,6 +149,48 @@ impl Cache {
             Err(e) => return Err(e).with_context(|| format!("cannot make {}", place.display())),
         }
         Unpacked::read(&place).ok_or_else(|| anyhow!("{} is damaged: remove it", place.display()))
+    }
+}
+
+impl Cache {
+    /// Where an image is, by its id.
+    fn place(&self, id: &str) -> PathBuf {
+        self.dir.join("executors").join(id.replace(':', "-"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        let file = image::written(&Sha256::digest(name));
+        self.dir.join("names").join(file.replace(':', "-"))
+    }
+
+    /// What is known of a name; nothing where the image is not there any more.
+    pub fn known(&self, name: &str) -> Option<Known> {
+        let bytes = fs::read(self.file(name)).ok()?;
+        let meant: Meant<'_> = serde_json::from_slice(&bytes).ok()?;
+        // The id becomes a path.
+        let whole = meant.name == name && image::blob(&meant.image).is_ok();
+        let unpacked = whole.then(|| Unpacked::read(&self.place(&meant.image)));
+        Some(Known {
+            unpacked: unpacked.flatten()?,
+            version: meant.version.into_owned(),
+            image: meant.image.into_owned(),
+        })
+    }
+
+    /// Keeps what a name means, by way of a folder as [`Cache::unpacked`] takes it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn know(&self, name: &str, version: &str, image: &str, scratch: &Path) -> Result<()> {
+        let meant = Meant {
+            name: name.into(),
+            version: version.into(),
+            image: image.into(),
+        };
+        let (making, place) = (scratch.join("name"), self.file(name));
+        fs::write(&making, serde_json::to_vec(&meant)?)
+            .and_then(|()| fs::rename(&making, &place))
+            .with_context(|| format!("cannot write {}", place.display()))
     }
 }
 
@@ -181,5 +246,32 @@ mod tests {
         // A cache is not made there either.
         assert!(Cache::at(&open.join("kcap")).is_err());
         assert!(!open.join("kcap").exists());
+    }
+
+    #[test]
+    fn a_name_is_known_as_long_as_its_image_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache {
+            dir: dir.path().to_owned(),
+        };
+        let id = image::written(&Sha256::digest("x"));
+        let rootfs = cache.place(&id).join("rootfs");
+        fs::create_dir_all(&rootfs).unwrap();
+        fs::create_dir(dir.path().join("names")).unwrap();
+        fs::write(cache.place(&id).join("process.json"), "{}").unwrap();
+        assert!(cache.known("a:1").is_none());
+        cache.know("a:1", "first", &id, dir.path()).unwrap();
+        cache.know("a:1", "second", &id, dir.path()).unwrap();
+        let known = cache.known("a:1").unwrap();
+        assert_eq!((known.version.as_str(), &known.image), ("second", &id));
+        assert_eq!(known.unpacked.rootfs, rootfs);
+        assert!(cache.known("a:2").is_none());
+        // A file that was moved, or leads elsewhere, says nothing.
+        fs::copy(cache.file("a:1"), cache.file("a:2")).unwrap();
+        assert!(cache.known("a:2").is_none());
+        cache.know("a:3", "x", "sha256:../..", dir.path()).unwrap();
+        assert!(cache.known("a:3").is_none());
+        fs::remove_dir_all(&rootfs).unwrap();
+        assert!(cache.known("a:1").is_none());
     }
 }

@@ -4,6 +4,8 @@
 //! The configuration's digest is checked where one is given, and each layer against the
 //! configuration's `diff_ids`, so that a damaged or mixed-up image is found in either form.
 
+mod save;
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -37,6 +39,8 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 #[derive(Debug)]
 pub struct Image {
     store: Store,
+    /// Name of its configuration in the store.
+    name: PathBuf,
     /// Names of its layers in the store, lowest first.
     layers: Vec<PathBuf>,
     /// Digest of its configuration, `sha256:` and 64 digits: what docker calls the image's id.
@@ -196,6 +200,7 @@ impl Image {
         );
         Ok(Self {
             store,
+            name: name.to_owned(),
             layers,
             id: digest_of(&bytes),
             config,
@@ -216,7 +221,7 @@ impl Image {
         let mut left = UNPACKED;
         for (layer, expected) in self.layers.iter().zip(&self.config.rootfs.diff_ids) {
             let name = || shown(layer.as_os_str().as_bytes());
-            let content = decompressed(self.store.open(layer)?)
+            let content = decompressed(self.store.open(layer)?.1)
                 .with_context(|| format!("cannot read layer {}", name()))?;
             let mut content = Hashing {
                 inner: content,
@@ -239,14 +244,21 @@ impl Image {
     }
 }
 
-/// The manifest for this processor; the first where none says what it is for.
+/// The manifest for this processor, which is one alone.
 fn choose(manifests: &[Descriptor]) -> Result<&Descriptor> {
     let ours = |d: &&Descriptor| {
         d.platform
             .as_ref()
             .is_none_or(|p| p.os == "linux" && p.architecture == super::arch())
     };
-    manifests.iter().find(ours).with_context(|| {
+    let mut fit = manifests.iter().filter(ours);
+    let chosen = fit.next();
+    ensure!(
+        fit.all(|other| chosen.is_some_and(|chosen| chosen.digest == other.digest)),
+        "it has several images for linux/{}: keep one in it",
+        super::arch()
+    );
+    chosen.with_context(|| {
         let others: Vec<String> = manifests
             .iter()
             .filter_map(|d| d.platform.as_ref())
@@ -262,7 +274,10 @@ fn choose(manifests: &[Descriptor]) -> Result<&Descriptor> {
 }
 
 /// Where a layout keeps a blob. The digest is a stranger's: nothing but digits gets into the path.
-fn blob(digest: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// Where it is no SHA-256.
+pub fn blob(digest: &str) -> Result<PathBuf> {
     let hex = digest.strip_prefix("sha256:").unwrap_or_default();
     ensure!(
         hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
@@ -277,7 +292,8 @@ fn digest_of(bytes: &[u8]) -> String {
     written(&Sha256::digest(bytes))
 }
 
-fn written(hash: &[u8]) -> String {
+/// A SHA-256, as images write it.
+pub fn written(hash: &[u8]) -> String {
     let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
     format!("sha256:{hex}")
 }
@@ -336,20 +352,25 @@ impl Store {
         self.open(Path::new(name)).is_ok()
     }
 
-    fn open(&self, name: &Path) -> Result<Box<dyn Read + '_>> {
+    /// A file of the image and how many bytes it has.
+    fn open(&self, name: &Path) -> Result<(u64, Box<dyn Read + '_>)> {
         let missing = || format!("it has no {}", shown(name.as_os_str().as_bytes()));
         match self {
-            Self::Folder(root) => Ok(Box::new(root.read(name).with_context(missing)?)),
+            Self::Folder(root) => {
+                let file = root.read(name).with_context(missing)?;
+                Ok((file.metadata()?.len(), Box::new(file)))
+            }
             Self::Archive(file, slots) => {
                 let mut name = clean(name)?;
                 for _ in 0..NESTED {
                     match slots.get(&name).with_context(missing)? {
                         Slot::Data { offset, size } => {
-                            return Ok(Box::new(Slice {
+                            let slice = Slice {
                                 file,
                                 offset: *offset,
                                 left: *size,
-                            }));
+                            };
+                            return Ok((*size, Box::new(slice)));
                         }
                         Slot::Link(target) => name = clean(target)?,
                     }
@@ -363,6 +384,7 @@ impl Store {
         let mut bytes = Vec::new();
         let shown = || shown(name.as_os_str().as_bytes());
         self.open(name)?
+            .1
             .take(DOCUMENT + 1)
             .read_to_end(&mut bytes)
             .with_context(|| format!("cannot read {}", shown()))?;

@@ -1,17 +1,18 @@
 //! The `oci` engine: a bundle of kcap's own, run by runc or crun. No daemon is needed.
 //!
-//! [`Oci::prepare`] finds the executor's files (`executor`, `image`, `layer`, `cache`), lays them
-//! into a bundle (`bundle`), writes its `config.json` (`spec`, `seccomp`, `flags`), and gives the
-//! command that runs it (`runtime`). From then on the container is `container`'s.
+//! [`Oci::prepare`] finds the executor's files (`executor`, `pull`, `image`, `layer`, `cache`), lays
+//! them into a bundle (`bundle`), writes its `config.json` (`spec`, `seccomp`, `environment`), and
+//! gives the command that runs it (`runtime`). From then on the container is `container`'s.
 
 mod bundle;
 mod cache;
 mod container;
+mod environment;
 mod executor;
-mod flags;
-mod image;
+pub(super) mod image;
 mod layer;
 mod oom;
+mod pull;
 mod root;
 mod runtime;
 mod seccomp;
@@ -22,22 +23,30 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     bundle::{Bundle, Remover},
-    cache::Cache,
+    cache::{Cache, Unpacked},
     container::Bundled,
-    flags::utf8,
     root::Root,
     runtime::Runtime,
-    spec::Bind,
+    spec::{Bind, Network},
 };
-use super::{Engine, Executor, Launch, Request};
-use crate::host::cgroup::{Kind, Layout};
+use super::{
+    Engine, Executor, Launch, Request,
+    arguments::{self, path_text},
+};
+use crate::{
+    host::cgroup::{Kind, Layout},
+    render::escape,
+};
+
+/// Most columns of a flag or name in an error.
+const SHOWN: usize = 100;
 
 /// Makes bundles and runs them. Dropped, it waits until those of its containers are removed.
 #[derive(Debug)]
@@ -46,6 +55,8 @@ pub struct Oci {
     cache: Cache,
     remover: Arc<Remover>,
     cgroup_namespace: bool,
+    /// Images by name. Held while one is pulled, so that all builds have the same.
+    pulled: Mutex<Vec<(String, Unpacked)>>,
 }
 
 impl Oci {
@@ -74,26 +85,41 @@ impl Oci {
             remover: Arc::default(),
             // As docker: where only version 2 is mounted.
             cgroup_namespace: layout.kind == Kind::V2,
+            pulled: Mutex::default(),
         })
     }
 
-    fn executor(&self, executor: &Executor, scratch: &Path) -> Result<executor::Executor> {
-        match executor {
-            Executor::Path(path) => executor::Executor::open(path, &self.cache, scratch),
-            Executor::Image(name) => anyhow::bail!(
-                "the oci engine pulls no images: save {} first (skopeo copy docker://NAME oci:DIR, \
-                 or docker save -o FILE NAME) and give --executor DIR or FILE",
-                crate::render::escape::head(name, 100)
-            ),
+    /// The executor's files, and what is to be said about them.
+    fn executor(
+        &self,
+        executor: &Executor,
+        scratch: &Path,
+    ) -> Result<(executor::Executor, Option<String>)> {
+        let name = match executor {
+            Executor::Path(path) => {
+                let opened = executor::Executor::open(path, &self.cache, scratch)?;
+                return Ok((opened, None));
+            }
+            Executor::Image(name) => name,
+        };
+        // A thread that panicked while it pulled has added nothing.
+        let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, unpacked)) = pulled.iter().find(|(known, _)| known == name) {
+            return Ok((executor::Executor::Unpacked(unpacked.clone()), None));
         }
+        let (unpacked, note) = pull::pull(name, &self.cache, scratch)?;
+        pulled.push((name.clone(), unpacked.clone()));
+        Ok((executor::Executor::Unpacked(unpacked), note))
     }
 }
 
 impl Engine for Oci {
     fn prepare(&self, request: &Request) -> Result<Launch> {
+        let network = network(request)?;
+        let kaniko = arguments::kaniko(request)?;
         let inputs = inputs(request)?;
         let bundle = Bundle::create(&self.cache.builds(), &self.remover)?;
-        let executor = self.executor(&request.executor, &bundle.path)?;
+        let (executor, note) = self.executor(&request.executor, &bundle.path)?;
         let process = executor.process()?;
         executor.lay(&bundle.rootfs())?;
 
@@ -115,8 +141,9 @@ impl Engine for Oci {
             .as_deref()
             .map(|path| archive(path, &mut binds))
             .transpose()?;
-        let args = flags::arguments(entrypoint, request)?;
-        let env = flags::environment(process.env.unwrap_or_default(), hostname, request)?;
+        let shown = [entrypoint.as_slice(), &kaniko.shown].concat();
+        let args = [entrypoint, kaniko.given].concat();
+        let env = environment::environment(process.env.unwrap_or_default(), hostname, request)?;
         let mut container = Bundled {
             runtime: self.runtime.clone(),
             log: oom::Log::now(),
@@ -133,6 +160,7 @@ impl Engine for Oci {
             hostname,
             cgroup: &bundle.cgroup(),
             cgroup_namespace: self.cgroup_namespace,
+            network,
             binds: &binds,
         })?;
         let path = bundle.path.join("config.json");
@@ -140,23 +168,45 @@ impl Engine for Oci {
             .with_context(|| format!("cannot write {}", path.display()))?;
 
         let command = self.runtime.run(&bundle.state(), &bundle.path, &bundle.id);
-        let mut shown: Vec<String> = command
-            .iter()
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .collect();
-        shown.push("--".into());
-        shown.extend(flags::masked(&args));
+        let runs = command.iter().map(|arg| arg.to_string_lossy().into_owned());
         Ok(Launch {
+            shown: runs.chain(["--".into()]).chain(shown).collect(),
             command,
-            shown,
-            secrets: flags::secrets(&args, &request.environment),
+            secrets: kaniko.secrets,
             engine: format!("oci/{}", self.runtime.name()),
             executor: match &request.executor {
                 Executor::Image(name) => name.clone(),
                 Executor::Path(path) => path.to_string_lossy().into_owned(),
             },
+            notes: note.into_iter().collect(),
             container: Box::new(container),
         })
+    }
+}
+
+/// The network that is asked for.
+///
+/// # Errors
+/// Where there is none such; where flags are given that nothing here takes.
+fn network(request: &Request) -> Result<Network> {
+    if let Some(flag) = request.engine_flags.first() {
+        let flag = flag.to_string_lossy();
+        // What follows may be a secret.
+        let name = flag.split(['=', ' ']).next().unwrap_or_default();
+        bail!(
+            "the oci engine takes no flags, {} neither: drop --engine-flag, or use --engine docker \
+             or podman",
+            escape::head(name, SHOWN)
+        );
+    }
+    match request.network.as_deref() {
+        None | Some("host") => Ok(Network::Host),
+        Some("none") => Ok(Network::None),
+        Some(other) => bail!(
+            "the oci engine has no network {}: give host, its default, or none; for others use \
+             --engine docker or podman",
+            escape::head(other, SHOWN)
+        ),
     }
 }
 
@@ -197,15 +247,15 @@ fn inputs(request: &Request) -> Result<Vec<Bind>> {
     );
 
     let mut binds = vec![
-        bind(dockerfile, flags::DOCKERFILE, true)?,
-        bind(context, flags::CONTEXT, true)?,
+        bind(dockerfile, arguments::DOCKERFILE, true)?,
+        bind(context, arguments::CONTEXT, true)?,
     ];
     // Beside the Dockerfile as it was named: Kaniko takes it in place of the context's.
     let mut ignore = dockerfile.clone().into_os_string();
     ignore.push(".dockerignore");
     let ignore = Path::new(&ignore);
     if ignore.is_file() {
-        binds.push(bind(ignore, flags::DOCKERIGNORE, true)?);
+        binds.push(bind(ignore, arguments::DOCKERIGNORE, true)?);
     }
     Ok(binds)
 }
@@ -215,7 +265,7 @@ fn bind(source: &Path, destination: &'static str, read_only: bool) -> Result<Bin
         .canonicalize()
         .with_context(|| format!("cannot resolve {}", source.display()))?;
     Ok(Bind {
-        source: utf8(source.as_os_str(), "the path")?.into(),
+        source: path_text(&source)?.into(),
         destination,
         read_only,
     })
@@ -229,7 +279,7 @@ fn archive(path: &Path, binds: &mut Vec<Bind>) -> Result<std::path::PathBuf> {
             path.display()
         )
     })?;
-    binds.push(bind(path, flags::ARCHIVE, false)?);
+    binds.push(bind(path, arguments::ARCHIVE, false)?);
     Ok(path.canonicalize()?)
 }
 

@@ -37,24 +37,8 @@ impl Runtime {
     /// # Errors
     /// Where there is none: what to install.
     pub fn find(wanted: Option<&OsStr>) -> Result<Self> {
-        let path = env::var_os("PATH").unwrap_or_default();
-        let folders: Vec<PathBuf> = env::split_paths(&path)
-            .filter(|folder| folder.is_absolute())
-            .chain(FOLDERS.map(PathBuf::from))
-            .collect();
-        let find = |name: &OsStr| {
-            // A path stays what it is when joined, if it is absolute.
-            let name = Path::new(name);
-            let near = name.components().count() > 1;
-            let candidates = if near {
-                vec![std::path::absolute(name).ok()?]
-            } else {
-                folders.iter().map(|folder| folder.join(name)).collect()
-            };
-            candidates.into_iter().find(|path| is_executable(path))
-        };
-        let program = match wanted {
-            Some(name) => find(name).with_context(|| {
+        let found = match wanted {
+            Some(name) => program(name).with_context(|| {
                 format!(
                     "no runtime {}: give runc, crun or a path to one",
                     escape::head(&name.to_string_lossy(), MESSAGE)
@@ -62,12 +46,12 @@ impl Runtime {
             })?,
             None => NAMES
                 .iter()
-                .find_map(|name| find(OsStr::new(name)))
+                .find_map(|name| program(OsStr::new(name)))
                 .context(
                     "neither runc nor crun is installed: apt install runc, or dnf install crun",
                 )?,
         };
-        Ok(Self { program })
+        Ok(Self { program: found })
     }
 
     /// Its name, as reports show it.
@@ -117,6 +101,20 @@ impl Runtime {
         }
         Ok(())
     }
+}
+
+/// A program by its name or a path to it.
+pub fn program(name: &OsStr) -> Option<PathBuf> {
+    let name = Path::new(name);
+    if name.components().count() > 1 {
+        return std::path::absolute(name).ok().filter(|p| is_executable(p));
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .chain(FOLDERS.map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|path| is_executable(path))
 }
 
 fn is_executable(path: &Path) -> bool {

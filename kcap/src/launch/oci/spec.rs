@@ -1,7 +1,7 @@
 //! `config.json` of the bundle: what docker gives a container of the same capabilities.
 //!
 //! Three things differ from docker's, and cannot be helped without a daemon:
-//! - **The network namespace is the host's**, as with `--network host`. In a namespace of its own
+//! - **The network namespace is the host's**, as with `--network host`, unless none is asked for. In a namespace of its own
 //!   the executor could pull no base image without a bridge and address translation, which kcap
 //!   would have to set up on the host. So docker's `net.ipv4.ip_unprivileged_port_start=0` and
 //!   `ping_group_range`, which it sets in the container's own namespace, do not hold: a build that
@@ -28,6 +28,15 @@ pub struct Bind {
     pub read_only: bool,
 }
 
+/// What the container sees of networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// All that the host has.
+    Host,
+    /// A loopback device alone, which the runtime takes up.
+    None,
+}
+
 /// What differs from container to container.
 #[derive(Debug)]
 pub struct Container<'a> {
@@ -47,6 +56,8 @@ pub struct Container<'a> {
     pub cgroup: &'a str,
     /// Cgroups have a namespace of their own, as docker gives where only version 2 is mounted.
     pub cgroup_namespace: bool,
+    /// Its network.
+    pub network: Network,
     /// What the container sees of the host.
     pub binds: &'a [Bind],
 }
@@ -60,6 +71,9 @@ pub fn config(container: &Container<'_>) -> Result<Value> {
     let mut namespaces = vec!["mount", "uts", "pid", "ipc"];
     if container.cgroup_namespace {
         namespaces.push("cgroup");
+    }
+    if container.network == Network::None {
+        namespaces.push("network");
     }
     let namespaces: Vec<Value> = namespaces.iter().map(|ns| json!({"type": ns})).collect();
     let mut mounts = pseudo_filesystems();
@@ -105,6 +119,13 @@ pub fn config(container: &Container<'_>) -> Result<Value> {
             ],
         },
     });
+    if container.network == Network::None {
+        // As docker, in namespaces of its own.
+        config["linux"]["sysctl"] = json!({
+            "net.ipv4.ip_unprivileged_port_start": "0",
+            "net.ipv4.ping_group_range": "0 2147483647",
+        });
+    }
     if container.seccomp == Seccomp::Docker {
         config["linux"]["seccomp"] = seccomp::docker(container.capabilities)?;
     }
@@ -195,6 +216,10 @@ mod tests {
     use super::*;
 
     fn sample(capabilities: u64, seccomp: Seccomp) -> Value {
+        networked(capabilities, seccomp, Network::Host)
+    }
+
+    fn networked(capabilities: u64, seccomp: Seccomp, network: Network) -> Value {
         let args = ["/kaniko/executor".to_owned(), "--no-push".to_owned()];
         let env = ["PATH=/kaniko".to_owned()];
         let bind = Bind {
@@ -211,6 +236,7 @@ mod tests {
             hostname: "host",
             cgroup: "/kcap-oci-1-0",
             cgroup_namespace: false,
+            network,
             binds: &[bind],
         })
         .unwrap()
@@ -254,6 +280,21 @@ mod tests {
         assert_eq!(context["options"], json!(["rbind", "rprivate", "ro"]));
         assert!(config["linux"].get("seccomp").is_none());
         assert_eq!(config["process"]["capabilities"]["bounding"], json!([]));
+    }
+
+    #[test]
+    fn a_network_of_its_own_has_dockers_settings() {
+        let config = networked(0, Seccomp::None, Network::None).to_string();
+        let spec: Spec = serde_json::from_str(&config).unwrap();
+        let linux = spec.linux().as_ref().unwrap();
+        let network = |ns: &oci_spec::runtime::LinuxNamespace| {
+            ns.typ() == LinuxNamespaceType::Network && ns.path().is_none()
+        };
+        assert!(linux.namespaces().iter().flatten().any(network));
+        let sysctl = linux.sysctl().as_ref().unwrap();
+        assert_eq!(sysctl["net.ipv4.ip_unprivileged_port_start"], "0");
+        let host = sample(0, Seccomp::None);
+        assert!(host["linux"].get("sysctl").is_none());
     }
 
     #[test]

@@ -48,11 +48,18 @@ fn a_dockerfile_brings_its_own_ignore_file() {
             .map(|bind| bind.destination)
             .collect()
     };
-    assert_eq!(places(&request), [flags::DOCKERFILE, flags::CONTEXT]);
+    assert_eq!(
+        places(&request),
+        [arguments::DOCKERFILE, arguments::CONTEXT]
+    );
     fs::write(dir.path().join("Dockerfile.dockerignore"), "*\n").unwrap();
     assert_eq!(
         places(&request),
-        [flags::DOCKERFILE, flags::CONTEXT, flags::DOCKERIGNORE]
+        [
+            arguments::DOCKERFILE,
+            arguments::CONTEXT,
+            arguments::DOCKERIGNORE
+        ]
     );
     assert!(inputs(&request).unwrap().iter().all(|bind| bind.read_only));
 }
@@ -68,6 +75,33 @@ fn the_archive_is_one_file_of_its_folder() {
     let error = archive(&dir.path().join("none/image.tar"), &mut binds).unwrap_err();
     assert!(
         error.to_string().contains("cannot make the archive"),
+        "{error}"
+    );
+}
+
+#[test]
+fn networks_and_flags_that_it_has_not_are_told() {
+    let dir = TempDir::new().unwrap();
+    let mut request = request(&dir);
+    for (name, expected) in [
+        (None, Network::Host),
+        (Some("host"), Network::Host),
+        (Some("none"), Network::None),
+    ] {
+        request.network = name.map(Into::into);
+        assert_eq!(network(&request).unwrap(), expected);
+    }
+    request.network = Some("bridge\u{1b}".into());
+    let error = network(&request).unwrap_err().to_string();
+    assert!(
+        error.contains("no network bridge") && !error.contains('\u{1b}'),
+        "{error}"
+    );
+    request.network = None;
+    request.engine_flags = vec!["--env=A=s3cret".into()];
+    let error = network(&request).unwrap_err().to_string();
+    assert!(
+        error.contains("--env") && !error.contains("s3cret"),
         "{error}"
     );
 }

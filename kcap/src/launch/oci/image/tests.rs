@@ -201,3 +201,42 @@ fn links_in_a_docker_archive_are_followed_within_it() {
         );
     }
 }
+
+#[test]
+fn a_layout_becomes_a_docker_archive_of_the_same_image() {
+    let layers = [layer("one"), layer("two"), layer("one")];
+    let dir = layout(&config(&layers), &layers, ours());
+    let image = Image::open(dir.path()).unwrap();
+    let archive = TempDir::new().unwrap();
+    let path = archive.path().join("image.tar");
+    let mut file = File::create(&path).unwrap();
+    image.save("kcap-executor:x", &mut file).unwrap();
+    let saved = Image::open(&path).unwrap();
+    assert_eq!((&saved.id, &saved.layers), (&image.id, &image.layers));
+    let root = TempDir::new().unwrap();
+    saved.unpack(root.path()).unwrap();
+    assert_eq!(fs::read(root.path().join("file")).unwrap(), b"one");
+    let mut names = Archive::new(File::open(&path).unwrap());
+    let mut manifest = String::new();
+    let mut first = names.entries().unwrap().next().unwrap().unwrap();
+    first.read_to_string(&mut manifest).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest[0]["RepoTags"], json!(["kcap-executor:x"]));
+}
+
+#[test]
+fn one_of_several_images_is_not_guessed() {
+    let layers = [layer("x")];
+    let dir = layout(&config(&layers), &layers, ours());
+    let path = dir.path().join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let digest = digest_of(b"another");
+    let manifests = index["manifests"].as_array_mut().unwrap();
+    manifests.push(manifests[0].clone());
+    fs::write(&path, index.to_string()).unwrap();
+    // The same one twice is one.
+    Image::open(dir.path()).unwrap();
+    index["manifests"][1]["digest"] = json!(digest);
+    fs::write(&path, index.to_string()).unwrap();
+    assert!(told(Image::open(dir.path())).contains("several images"));
+}

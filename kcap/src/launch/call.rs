@@ -1,4 +1,4 @@
-//! One call of an engine's command-line client: bounded in time and output.
+//! One call of another program, such as an engine's command-line client: bounded in time and output.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -60,6 +60,11 @@ impl<'a> Call<'a> {
     /// Brings an image: may take long, and Ctrl-C ends it.
     pub fn lengthy(mut self) -> Self {
         self.patience = LONG;
+        self.interruptible()
+    }
+
+    /// Ctrl-C ends it, and so does the end of kcap: what it does is of no use then.
+    pub fn interruptible(mut self) -> Self {
         self.interruptible = true;
         self
     }
@@ -101,10 +106,17 @@ impl<'a> Call<'a> {
         if !self.interruptible {
             command.process_group(0);
         }
+        let (interruptible, parent) = (self.interruptible, std::process::id());
         // SAFETY: between fork and exec only functions that are async-signal-safe; a set of signals
         // is plain data.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
+                if interruptible {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                    if libc::getppid() as u32 != parent {
+                        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                    }
+                }
                 // kcap blocks the signals that it waits for; the client must not begin that way.
                 let mut none: libc::sigset_t = std::mem::zeroed();
                 libc::sigemptyset(&raw mut none);
@@ -203,7 +215,8 @@ pub(super) fn condense(text: &str) -> Option<String> {
                     && !l.starts_with("Usage:")
             })
         })?;
-    let mut reason = reason;
+    let logged = logged(reason);
+    let mut reason = logged.as_deref().unwrap_or(reason);
     for prefix in [
         "docker: ",
         "Error response from daemon: ",
@@ -212,7 +225,39 @@ pub(super) fn condense(text: &str) -> Option<String> {
     ] {
         reason = reason.strip_prefix(prefix).unwrap_or(reason);
     }
-    Some(bounded(reason.trim_end_matches(':')))
+    Some(bounded(&without_secrets(reason.trim_end_matches(':'))))
+}
+
+/// The message of a line as programs in Go log them: `time="…" level=fatal msg="…"`.
+fn logged(line: &str) -> Option<String> {
+    let (_, message) = line.strip_prefix("time=")?.split_once(" msg=")?;
+    // Written as Go quotes, which is JSON but for characters that are rare.
+    let mut values = serde_json::Deserializer::from_str(message).into_iter::<String>();
+    values.next()?.ok()
+}
+
+/// The text with addresses that have neither users nor queries: both can be credentials, as those of
+/// downloads that a registry leads to.
+fn without_secrets(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        let end = after.find(|c: char| c.is_whitespace() || "\"'`<>".contains(c));
+        let (address, behind) = after.split_at(end.unwrap_or(after.len()));
+        let path = address.find(['/', '?']).unwrap_or(address.len());
+        let user = address[..path].rfind('@').map(|at| at + 1);
+        let (address, query) = match address.split_once('?') {
+            Some((address, _)) => (address, "?***"),
+            None => (address, ""),
+        };
+        out += before;
+        out += if user.is_some() { "***@" } else { "" };
+        out += &address[user.unwrap_or(0)..];
+        out += query;
+        rest = behind;
+    }
+    out + rest
 }
 
 /// The message, bounded, without control characters.
@@ -250,6 +295,10 @@ mod tests {
             (
                 "unknown flag: --bogus\nSee 'docker create --help'.\n",
                 "unknown flag: --bogus",
+            ),
+            (
+                "time=\"x\" level=warning msg=\"y\"\ntime=\"x\" level=fatal msg=\"Error: a \\\"b\\\": Get \\\"https://me:pw@r/v2/?sig=1\\\": EOF\"\n",
+                "a \"b\": Get \"https://***@r/v2/?***\": EOF",
             ),
             ("something \u{1b}[31m else\n\n", "something  [31m else"),
         ] {
