@@ -6,7 +6,7 @@ mod measure;
 mod page;
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use kcap::{capture, interpret};
@@ -36,23 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(folder) => folder.clone(),
         None => sh::workspace().join("corpus"),
     };
-    let mut measured = Vec::new();
-    for subject in corpus::subjects(&folder, &[])? {
-        let name = &subject.name;
-        let missing = |what: &str, task: &str| {
-            format!("{name}: cannot read its {what}: run `cargo xtask {task} {name}`")
-        };
-        let file = File::open(subject.capture()).with_context(|| missing("capture", "captures"))?;
-        let capture = capture::read(file).with_context(|| name.clone())?;
-        let truth = fs::read(subject.truth()).with_context(|| missing("truth", "truth"))?;
-        let truth: Truth = serde_json::from_slice(&truth).with_context(|| name.clone())?;
-        measured.push(Measured::of(name, &interpret::interpret(&capture), &truth));
-    }
-    ensure!(
-        !measured.is_empty(),
-        "{} has no Dockerfiles",
-        folder.display()
-    );
+    let measured = measure(&folder)?;
     let text = page::page(&measured);
     if args.write {
         let path = sh::workspace().join("docs/verdicts.md");
@@ -73,4 +57,41 @@ pub fn run(args: &Args) -> Result<()> {
     }
     eprintln!("verdicts: left out although needed: {}", missed.join(", "));
     Err(Exit(1).into())
+}
+
+/// Interprets every capture of a corpus, and holds it against its truth.
+fn measure(folder: &Path) -> Result<Vec<Measured>> {
+    let mut measured = Vec::new();
+    for subject in corpus::subjects(folder, &[])? {
+        let name = &subject.name;
+        let missing = |what: &str, task: &str| {
+            format!("{name}: cannot read its {what}: run `cargo xtask {task} {name}`")
+        };
+        let file = File::open(subject.capture()).with_context(|| missing("capture", "captures"))?;
+        let capture = capture::read(file).with_context(|| name.clone())?;
+        let truth = fs::read(subject.truth()).with_context(|| missing("truth", "truth"))?;
+        let truth: Truth = serde_json::from_slice(&truth).with_context(|| name.clone())?;
+        measured.push(Measured::of(name, &interpret::interpret(&capture), &truth));
+    }
+    ensure!(
+        !measured.is_empty(),
+        "{} has no Dockerfiles",
+        folder.display()
+    );
+    Ok(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_what_the_captures_say() {
+        let measured = measure(&sh::workspace().join("corpus")).unwrap();
+        let written = fs::read_to_string(sh::workspace().join("docs/verdicts.md")).unwrap();
+        assert!(
+            written == page::page(&measured),
+            "docs/verdicts.md is old: run `cargo xtask verdicts --write`"
+        );
+    }
 }

@@ -71,6 +71,8 @@ const MEMORY: &[Sysno] = &[
 pub const PR_SET_SECCOMP: u32 = 22;
 /// CLONE_NEWUSER in the class of `clone` and `unshare`.
 pub const NEW_USER: u32 = argclass::namespaces(0x1000_0000);
+/// SO_SNDBUFFORCE and SO_RCVBUFFORCE of SOL_SOCKET in the class of `setsockopt`.
+pub const BUFFER_FORCE: [u32; 2] = [1 | 32 << 16, 1 | 33 << 16];
 /// S_ISGID in the class of a `chmod`.
 pub const SETGID_BIT: u32 = 0o2000;
 

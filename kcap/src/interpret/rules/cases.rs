@@ -170,6 +170,7 @@ fn cases() -> Vec<(&'static str, Case, Case)> {
         ("ids-unchanged", setuid(id::SAME | id::HELD), setuid(id::HELD)),
         ("ids-held", granted(Cap::SETUID, Sysno::setresuid, id::HELD), setuid(id::HELD)),
         ("ids-mapped", setuid(id::MAPPED), setuid(0)),
+        ("buffer-size", granted(Cap::NET_ADMIN, Sysno::setsockopt, 0x21_0001), granted(Cap::NET_ADMIN, Sysno::setsockopt, 0x24_0001)),
         ("audit-message", granted(Cap::AUDIT_WRITE, Sysno::sendto, 0), granted(Cap::NET_ADMIN, Sysno::sendto, 0)),
         ("netlink-message", granted(Cap::NET_ADMIN, Sysno::sendto, 0), granted(Cap::NET_ADMIN, Sysno::ioctl, 0)),
         ("access-asked", granted(Cap::DAC_OVERRIDE, Sysno::faccessat2, 0), granted(Cap::DAC_OVERRIDE, Sysno::openat, 0)),

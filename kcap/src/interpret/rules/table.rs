@@ -205,6 +205,23 @@ pub static RULES: &[Rule] = &[
                 && f.class_has(id::MAPPED)
         },
     },
+    Rule {
+        name: "buffer-size",
+        verdict: Unneeded,
+        because: NoEffect,
+        reason: "setsockopt: only lets a socket's buffer be larger than the host's limit",
+        relies: "`sk_setsockopt`: SO_SNDBUFFORCE and SO_RCVBUFFORCE set a size that no data depends on",
+        decides: "a name service client raises its socket's buffers",
+        leaves: "SO_MARK; the same refused",
+        wrong: "a program that ends where it is refused: it fails under every engine's default set",
+        functions: &[],
+        applies: |f| {
+            f.cap == Cap::NET_ADMIN
+                && f.granted
+                && f.in_call(&[Sysno::setsockopt])
+                && BUFFER_FORCE.contains(&f.tally.class)
+        },
+    },
     // What cannot be told from one run, whatever became of the system call.
     Rule {
         name: "audit-message",
