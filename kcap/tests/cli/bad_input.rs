@@ -61,7 +61,7 @@ fn a_nobody_is_told_to_be_root() {
     }
     place
         .done(&mut command)
-        .is_error(125, &["cgroup", "as root"]);
+        .is_error(125, &["refused", "as root"]);
 }
 
 #[test]

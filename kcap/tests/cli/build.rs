@@ -161,7 +161,6 @@ fn executors_and_variables_that_are_not_there() {
 #[test]
 fn engines_that_are_not_there() {
     let place = place(&["."]);
-    refused(&place, &["-o", "new/folder"], &["no engine can be used"]);
     refused(&place, &["--engine", "docker"], &["docker"]);
     refused(&place, &["--engine", "podman"], &["podman"]);
 }

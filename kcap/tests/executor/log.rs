@@ -27,7 +27,7 @@ pub fn info(message: &str) {
     }
     let seconds = START.get_or_init(Instant::now).elapsed().as_secs();
     let line = format!("\x1b[36mINFO\x1b[0m[{seconds:04}] {message:<44} \n");
-    if LINES.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+    if LINES.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
         raw(&line);
     } else {
         std::thread::scope(|scope| {

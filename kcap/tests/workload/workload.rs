@@ -22,6 +22,10 @@
 
 mod ops;
 mod run;
+#[allow(
+    dead_code,
+    reason = "shared with the executor of the tests, which uses the rest"
+)]
 mod sys;
 mod truth;
 
