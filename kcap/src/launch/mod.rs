@@ -95,6 +95,12 @@ pub trait Container: Send {
     /// Where it may still be running.
     fn kill(&self) -> Result<()>;
 
+    /// An interrupt is to kill it, rather than to be passed on to [`Launch::command`]: a client that a
+    /// signal ends while it starts a container can leave things behind that nobody can tell are its own.
+    fn killed_on_interrupt(&self) -> bool {
+        false
+    }
+
     /// It was killed for want of memory. Asked once the command has ended.
     fn out_of_memory(&self) -> bool;
 

@@ -463,6 +463,7 @@ impl Task {
             command: &launch.command,
             group: &self.group,
             directory: launch.directory.as_deref(),
+            killed: launch.container.killed_on_interrupt(),
             blocked: self.blocked,
             grace: self.grace,
             output: Some(written),

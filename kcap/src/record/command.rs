@@ -36,6 +36,8 @@ pub struct Start<'a> {
     pub command: &'a [OsString],
     /// The cgroup that it runs in.
     pub group: &'a Cgroup,
+    /// On an interrupt what it started is killed, in place of passing the signal on.
+    pub killed: bool,
     /// Its working folder, if not kcap's.
     pub directory: Option<&'a Path>,
     /// Signals that it starts with blocked.
@@ -110,7 +112,7 @@ pub async fn supervise(
     kill: &dyn Fn(),
     note: &mut dyn FnMut(String),
 ) -> Result<Ended, Failure> {
-    let (group, grace) = (start.group, start.grace);
+    let (group, grace, killed) = (start.group, start.grace, start.killed);
     if let Some(refusal) = interrupts.borrow_and_update().refusal() {
         return Err(refusal);
     }
@@ -138,7 +140,9 @@ pub async fn supervise(
                     break;
                 }
                 interrupted = true;
-                if let Some(caught) = now.last {
+                if killed {
+                    kill();
+                } else if let Some(caught) = now.last {
                     pass_on(&child, caught);
                 }
                 deadline.as_mut().reset(Instant::now() + grace);
@@ -215,7 +219,8 @@ fn spawn(start: Start<'_>) -> Result<Child, Failure> {
     }
     if let Some(output) = start.output {
         let again = output.try_clone().context("cannot share a pipe")?;
-        command.stdin(Stdio::null()).stdout(output).stderr(again);
+        // In a group of its own: what a key at the terminal does to it is kcap's to say.
+        (command.stdin(Stdio::null()).stdout(output).stderr(again)).process_group(0);
     }
     // SAFETY: between fork and exec, only system calls are made.
     unsafe {

@@ -115,6 +115,7 @@ async fn trace(
         command: &run.command,
         group: &group,
         directory: None,
+        killed: false,
         blocked: signals.before(),
         grace: options.grace,
         output: None,

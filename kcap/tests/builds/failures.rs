@@ -2,7 +2,7 @@
 
 use super::{
     engine::{Engine, Kind, said},
-    report, skip,
+    report,
 };
 
 pub fn a_failing_build_has_its_report_and_others_go_on(engine: &mut Engine) {
@@ -57,10 +57,6 @@ pub fn a_container_that_runs_out_of_memory_is_said_to(engine: &mut Engine) {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let report = report(&engine.path("r"));
     assert_ne!(report.subject.exit_status, Some(0));
-    if engine.kind == Kind::Podman && !report.subject.out_of_memory {
-        skip("builds by podman: this one does not say that a container ran out of memory");
-        return;
-    }
     assert!(report.subject.out_of_memory, "{}", said(&output));
     assert!(said(&output).contains("memory"), "{}", said(&output));
 }

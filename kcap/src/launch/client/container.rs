@@ -106,6 +106,12 @@ impl Container for Made {
         Ok(())
     }
 
+    fn killed_on_interrupt(&self) -> bool {
+        // A client of docker only asks; podman's does the work itself, and the network namespace that it
+        // has just made would stay. Removing waits for it.
+        self.dialect.name == "podman"
+    }
+
     fn out_of_memory(&self) -> bool {
         let state = self.state();
         // Where it succeeded, what was killed was some program that could be spared.
