@@ -9,6 +9,7 @@
 pub mod capture;
 pub mod cli;
 pub mod combine;
+pub mod explain;
 pub mod host;
 pub mod interpret;
 #[cfg(feature = "trace")]

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use crate::render::{self, Format, Style};
 use crate::report::Report;
-use crate::{capture, interpret, report};
+use crate::{capture, explain, interpret, report};
 
 /// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -25,6 +25,9 @@ pub struct Args {
     /// A capture or a report; - is standard input
     #[arg(value_name = "CAPTURE|REPORT")]
     pub file: PathBuf,
+    /// Explain one capability: what it allows, why the build asked for it, what would avoid it
+    #[arg(long, value_name = "NAME")]
+    pub why: Option<String>,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -60,14 +63,20 @@ impl Color {
     }
 }
 
-/// Renders the file to `out`; returns the exit code: 0, or 3 where the report is incomplete.
+/// Renders the file, or explains one capability of it, to `out`; returns the exit code: 0, or 3 where the report is incomplete.
 ///
 /// # Errors
-/// Where the file cannot be read or is neither, or `out` cannot be written: exit code 2. A closed
+/// Where the name is no capability's, the file cannot be read or is neither, or `out` cannot be written: exit code 2. A closed
 /// pipe is no error.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
+    // Before the file is read, which may be slow or standard input.
+    let why = args.why.as_deref().map(explain::named).transpose()?;
     let report = load(&args.file)?;
-    let written = render::write(&report, args.format, args.color.style(), out);
+    let (format, style) = (args.format, args.color.style());
+    let written = match why {
+        Some(cap) => render::write_why(&explain::explain(&report, cap), format, style, out),
+        None => render::write(&report, format, style, out),
+    };
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write the report")
@@ -129,6 +138,7 @@ mod tests {
         std::fs::write(file.path(), bytes).unwrap();
         let args = Args {
             file: file.path().into(),
+            why: None,
             format: Format::Json,
             color: Color::Never,
         };
@@ -150,6 +160,25 @@ mod tests {
         let mut second = Vec::new();
         assert_eq!(run(&args, &mut second).unwrap(), OK);
         assert_eq!(first, second);
+    }
+
+    #[test]
+    fn one_capability_is_explained_and_an_unknown_one_is_a_line() {
+        let (_kept, mut args) = file(&packed(&Capture::default()));
+        args.why = Some("cap_chown".to_owned());
+        let mut out = Vec::new();
+        assert_eq!(run(&args, &mut out).unwrap(), OK);
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["schema"], explain::SCHEMA);
+        assert_eq!(
+            (&value["name"], &value["required"]),
+            (&"CHOWN".into(), &false.into())
+        );
+        args.why = Some("CHWON".to_owned());
+        // Before anything is read.
+        args.file = "/nonexistent/x".into();
+        let error = format!("{:#}", run(&args, &mut Vec::new()).unwrap_err());
+        assert!(error.ends_with("(did you mean CHOWN?)"), "{error}");
     }
 
     #[test]
@@ -178,6 +207,7 @@ mod tests {
         }
         let args = Args {
             file: "/nonexistent/x".into(),
+            why: None,
             format: Format::Table,
             color: Color::Auto,
         };

@@ -10,6 +10,7 @@ mod gather;
 pub mod rules;
 mod scope;
 pub(crate) mod steps;
+mod surroundings;
 mod syscall;
 mod unasked;
 
@@ -190,6 +191,7 @@ fn steps(session: &Session<'_>, gathered: &Gathered<'_>) -> Vec<Step> {
 fn notes(session: &Session<'_>, mut notes: Vec<String>) -> Vec<String> {
     let capture = session.capture;
     notes.extend(session.steps.notes.iter().cloned());
+    notes.extend(surroundings::notes(session));
     if !session.outcomes_seen {
         notes.push("how system calls ended was not recorded: what decides is not seen".to_owned());
     }

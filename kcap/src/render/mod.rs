@@ -4,7 +4,10 @@
 pub(crate) mod escape;
 mod json;
 mod matrix;
+mod rows;
 mod table;
+mod unneeded;
+mod why;
 
 use std::io::{self, Write};
 
@@ -12,6 +15,7 @@ use std::io::{self, Write};
 pub(crate) use table::{duration, names};
 
 use crate::combine::Matrix;
+use crate::explain::Explanation;
 use crate::report::Report;
 
 /// What a report is rendered as.
@@ -55,5 +59,21 @@ pub fn write_matrix(
     match format {
         Format::Table => matrix::write(matrix, style, to),
         Format::Json => to.write_all(json::text(matrix)?.as_bytes()),
+    }
+}
+
+/// Renders why a build asked for a capability: as JSON, or for people whatever else the format is.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_why(
+    explanation: &Explanation,
+    format: Format,
+    style: Style,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    match format {
+        Format::Json => to.write_all(json::text(explanation)?.as_bytes()),
+        _ => why::write(explanation, style, to),
     }
 }

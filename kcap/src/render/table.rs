@@ -3,21 +3,20 @@
 use std::io::{self, Write};
 
 use super::Style;
-use super::escape::{head, shown, tail, width};
-use crate::report::{Cap, Capability, Evidence, Loss, Report, State, Step, Verdict};
+use super::escape::{head, tail, width};
+use super::{rows, unneeded};
+use crate::explain;
+use crate::report::{Basis, Cap, Capability, Loss, Report, State, Step};
 
 pub(super) const COLUMNS: usize = 80;
 /// Where text starts after a label.
 const INDENT: usize = 8;
-/// Widths of the columns of the table of needs.
-const CAP: usize = 18;
-const LINE: usize = 6;
-const WHY: usize = 37;
-const BECAUSE: usize = COLUMNS - CAP - LINE - WHY - 5;
 /// Most line numbers of instructions that were not seen, by kind.
 const LINES: usize = 6;
 /// Most lines of the executor's log.
 const LOG: usize = 6;
+/// Most lines of advice: more are in the explanation of each capability.
+const ADVICE: usize = 4;
 /// Kinds of steps that are the executor's work around instructions, or no part of a Dockerfile.
 const PHASES: [&str; 10] = [
     "start",
@@ -38,6 +37,7 @@ pub(super) enum Paint {
     Bold,
     Bad,
     Unsure,
+    Good,
 }
 
 pub(super) struct Screen<'a, W> {
@@ -54,6 +54,7 @@ impl<W: Write> Screen<'_, W> {
             Paint::Bold => "1",
             Paint::Bad => "1;31",
             Paint::Unsure => "33",
+            Paint::Good => "32",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
@@ -62,7 +63,7 @@ impl<W: Write> Screen<'_, W> {
     pub(super) fn section(&mut self, paint: Paint, label: &str, text: &str) -> io::Result<()> {
         let mut start = self.paint(paint, &format!("{label:<INDENT$}"));
         for line in wrap(text, COLUMNS - INDENT) {
-            writeln!(self.to, "{start}{line}")?;
+            writeln!(self.to, "{start}{}", line.trim_end())?;
             start = " ".repeat(INDENT);
         }
         Ok(())
@@ -128,30 +129,19 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
         .partition(|c| report.required.contains(&c.name));
     if !required.is_empty() {
         writeln!(screen.to)?;
-        let header = format!(
-            "{:<CAP$} {:>LINE$}  {:<WHY$}  {}",
-            "CAP", "LINE", "WHY", "BECAUSE"
-        );
-        writeln!(screen.to, "{}", screen.paint(Paint::Bold, &header))?;
-        for capability in &required {
-            row(screen, report, capability)?;
-        }
+        rows::write(screen, report, &required)?;
         writeln!(screen.to)?;
-        for capability in required.iter().filter(|c| c.verdict == Verdict::Unsure) {
-            let text = format!("{}: {}", capability.name, shown(&capability.reason));
-            screen.section(Paint::Unsure, "UNSURE", &text)?;
-        }
     }
     if !rest.is_empty() {
-        let one = |c: &&Capability| format!("{} {} ({})", c.name, c.checks, head(&c.reason, 200));
-        let text = rest.iter().map(one).collect::<Vec<_>>().join(", ");
         // With loss, what was seen of a capability does not say that it is not required.
-        screen.section(
-            Paint::Bold,
-            if report.complete { "NOT" } else { "ASKED" },
-            &text,
-        )?;
+        let (paint, label) = if report.complete {
+            (Paint::Good, "NOT")
+        } else {
+            (Paint::Bold, "ASKED")
+        };
+        screen.section(paint, label, &unneeded::text(report, &rest))?;
     }
+    advice(screen, report)?;
     for note in &report.notes {
         screen.section(Paint::Unsure, "NOTE", &head(note, 400))?;
     }
@@ -159,6 +149,24 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
         let add = names(&report.required, ", ");
         let text = format!("capabilities: {{drop: [ALL], add: [{add}]}}");
         screen.section(Paint::Bold, "APPLY", &text)?;
+    }
+    Ok(())
+}
+
+/// What would make do with less.
+fn advice<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
+    for avoid in explain::avoid(report).iter().take(ADVICE) {
+        let caps: Vec<Cap> = avoid.caps.iter().copied().collect();
+        let text = format!("{}: {}", names(&caps, " "), avoid.text);
+        screen.section(Paint::Bold, "AVOID", &text)?;
+    }
+    let host = explain::host_only(report);
+    if !host.is_empty() {
+        let text = format!(
+            "{}: not to be had in a pod with hostUsers: false",
+            names(&host, " ")
+        );
+        screen.section(Paint::Unsure, "NOTE", &text)?;
     }
     Ok(())
 }
@@ -177,12 +185,32 @@ fn title(report: &Report) -> String {
         (false, Some(status)) => format!("build failed (exit {status})"),
         (false, None) => "end not seen".to_owned(),
     };
+    let seen = match report.basis {
+        Basis::Observed => "seen once",
+        Basis::Proved => "proved",
+    };
     let rest = format!(
-        "   {ended} {}   seen once, {} checks lost",
+        "   {ended} {}{}   {seen}, {} checks lost",
         duration(subject.duration_ms),
+        version(report).map_or_else(String::new, |version| format!("   {version}")),
         report.loss.checks.saturating_add(report.loss.skipped)
     );
-    head(&name, COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
+    tail(&name, COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
+}
+
+/// The executor's version, where its image's name tells.
+fn version(report: &Report) -> Option<String> {
+    let executor = report.subject.executor.as_ref()?;
+    let (name, tag) = executor
+        .given
+        .as_deref()?
+        .split('@')
+        .next()?
+        .rsplit_once(':')?;
+    // What follows a registry's port is no tag, and what has no digit no version.
+    let is_version = !tag.contains('/') && tag.contains(|c: char| c.is_ascii_digit());
+    let number = tag.strip_prefix('v').unwrap_or(tag);
+    (is_version && name.contains("kaniko")).then(|| format!("kaniko {}", head(number, 14)))
 }
 
 pub(crate) fn duration(ms: u64) -> String {
@@ -283,9 +311,8 @@ fn seen(report: &Report) -> String {
     let all = [coverage.cached, coverage.skipped, coverage.unreached]
         .iter()
         .fold(coverage.ran, |sum, n| sum.saturating_add(*n));
-    let mut text = String::new();
     if all > 0 {
-        text = format!("{} of {all} instructions", coverage.ran);
+        let mut text = format!("{} of {all} instructions", coverage.ran);
         for (state, name) in [
             (State::Cached, "CACHED, not seen"),
             (State::Unreached, "UNREACHED, not seen"),
@@ -296,19 +323,15 @@ fn seen(report: &Report) -> String {
                 text += &format!("; {lines} {name}");
             }
         }
-        text += "; ";
+        return text;
     }
-    text += &format!(
+    format!(
         "{} checks of {} capabilities, by {} on {}",
         report.checks,
         report.capabilities.iter().filter(|c| c.checks > 0).count(),
         head(&host.hook, 16),
         head(&host.kernel, 40)
-    );
-    if !host.blind.is_empty() {
-        text += &format!(", blind to {}", head(&host.blind.join(", "), 100));
-    }
-    text
+    )
 }
 
 /// The lines of instructions that ended so: `line 5`, `lines 5, 7-9`; `None` where there are none.
@@ -353,7 +376,8 @@ fn lines(report: &Report, state: State) -> Option<String> {
     }
 }
 
-fn is_instruction(step: &Step) -> bool {
+/// It is an instruction of the Dockerfile.
+pub(super) fn is_instruction(step: &Step) -> bool {
     !PHASES.contains(&step.kind.as_str())
 }
 
@@ -381,85 +405,6 @@ fn ending<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<(
         writeln!(screen.to, "{label}{}", head(line, COLUMNS - INDENT))?;
     }
     Ok(())
-}
-
-fn row<W: Write>(
-    screen: &mut Screen<'_, W>,
-    report: &Report,
-    capability: &Capability,
-) -> io::Result<()> {
-    let name = format!("{:<CAP$}", capability.name.to_string());
-    let name = match capability.verdict {
-        Verdict::Needed => screen.paint(Paint::Bold, &name),
-        Verdict::Unsure | Verdict::Unneeded => screen.paint(Paint::Unsure, &name),
-    };
-    let step = |evidence: &Evidence| {
-        let index = evidence.step?;
-        report.steps.get(index as usize)
-    };
-    let decisive =
-        || (capability.evidence.iter()).filter(|e| e.verdict == Some(capability.verdict));
-    // The weightiest that the Dockerfile's author can find.
-    let evidence = decisive()
-        .find(|e| step(e).is_some_and(|step| step.line.is_some()))
-        .or_else(|| decisive().next());
-    let step = evidence.and_then(step);
-    let why = match (evidence, step) {
-        (_, Some(step)) if is_instruction(step) => head(&step.text, WHY),
-        (Some(evidence), Some(step)) if step.line.is_some() => {
-            let kind = head(&step.kind, WHY / 2) + ": ";
-            let rest = WHY - width(&kind);
-            kind + &place(evidence, rest)
-        }
-        (Some(evidence), _) => place(evidence, WHY),
-        (None, _) => head(&capability.reason, WHY),
-    };
-    let because = match capability.verdict {
-        Verdict::Unsure => format!("? {}", capability.because),
-        Verdict::Needed | Verdict::Unneeded => capability.because.to_string(),
-    };
-    let pad = " ".repeat(WHY.saturating_sub(width(&why)));
-    writeln!(
-        screen.to,
-        "{name} {:>LINE$}  {why}{pad}  {}",
-        head(&numbers(report, capability.name, step), LINE),
-        head(&because, BECAUSE)
-    )
-}
-
-/// The line of a step, and how many more lines require the capability.
-fn numbers(report: &Report, cap: Cap, step: Option<&Step>) -> String {
-    let Some(line) = step.and_then(|step| step.line) else {
-        return "-".to_owned();
-    };
-    let mut more: Vec<u32> = report
-        .steps
-        .iter()
-        .filter(|step| step.required.contains(&cap))
-        .filter_map(|step| step.line)
-        .filter(|other| *other != line)
-        .collect();
-    more.sort_unstable();
-    more.dedup();
-    match more.len() {
-        0 => line.to_string(),
-        count => format!("{line}+{count}"),
-    }
-}
-
-/// The program and its system call, in at most `most` columns.
-fn place(evidence: &Evidence, most: usize) -> String {
-    let call = match (&evidence.syscall, evidence.granted) {
-        (Some(call), _) => format!(": {}", head(call, most / 2)),
-        (None, None) => ": exec".to_owned(),
-        (None, Some(_)) => String::new(),
-    };
-    let program = if evidence.program.is_empty() {
-        "(unknown)"
-    } else {
-        &evidence.program
-    };
-    tail(program, most.saturating_sub(width(&call))) + &call
 }
 
 #[cfg(test)]

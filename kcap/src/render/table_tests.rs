@@ -64,13 +64,11 @@ services/api/Dockerfile   build ok 4m12s   seen once, 0 checks lost
 NEED    CHOWN + AUDIT_WRITE (unsure)   drops 12 of today's 14
 SEEN    8364 checks of 4 capabilities, by tp_btf on 6.18.5
 
-CAP                  LINE  WHY                                    BECAUSE
-CHOWN                   -  …rather/long/path/bin/chown: fchownat  used
-AUDIT_WRITE             -  …e/rather/long/path/bin/chown: sendto  ? out-of-band
+CAP                  LINE  WHY                                   WITHOUT IT
+CHOWN                   -  …ather/long/path/bin/chown: fchownat  likely fails
+AUDIT_WRITE             -  …/rather/long/path/bin/chown: sendto  unknown
 
-UNSURE  AUDIT_WRITE: audit: the answer comes as a message that may be ignored
-NOT     FSETID 31 (chmod: the mode asked for has no setgid bit), SYS_ADMIN 8301
-        (memory: asked on every mapping, and the answer changes nothing)
+NOT     FSETID 31 (no setgid bit asked for), SYS_ADMIN 8301 (memory)
 APPLY   capabilities: {drop: [ALL], add: [CHOWN, AUDIT_WRITE]}
 ";
     assert_eq!(table(&capture(), false), expected);
@@ -93,7 +91,7 @@ fn loss_comes_first_and_nothing_is_called_not_required() {
         "{text}"
     );
     assert!(
-        text.contains("\nASKED   FSETID 31 (as far as was seen:"),
+        text.contains("\nASKED   FSETID 31 (no setgid bit asked for, as far as was seen), "),
         "{text}"
     );
 }
@@ -150,13 +148,14 @@ fn build(last: &str, status: i32) -> Capture {
 fn needs_have_the_line_that_they_are_met_in() {
     let text = table(&build("Taking snapshot of full filesystem...", 0), false);
     let expected = "\
-SEEN    5 of 6 instructions; line 3 CACHED, not seen; 12 checks of 3
-        capabilities, by tp_btf on 6.18.5
+SEEN    5 of 6 instructions; line 3 CACHED, not seen
 
-CAP                  LINE  WHY                                    BECAUSE
-CHOWN                 2+1  COPY --chown=app . /srv                used
-FOWNER                  5  snapshot: …long/path/bin/chown: chmod  used
-SETUID                  5  RUN npm ci --a-rather-long-option      used
+CAP                  LINE  WHY                                   WITHOUT IT
+CHOWN                 2+1  COPY --chown=app . /srv               build fails
+FOWNER                  5  snapshot RUN npm ci --a-rather-long…  build fails
+SETUID                  5  RUN npm ci --a… (after USER, line 4)  build fails
+
+AVOID   SETUID: run line 5 before USER, if root may run it
 ";
     assert!(text.contains(expected), "{text}");
 }
@@ -165,8 +164,7 @@ SETUID                  5  RUN npm ci --a-rather-long-option      used
 fn a_failed_build_shows_its_end() {
     let text = table(&build("Running: [npm \u{1b}]0;x\u{7}]", 1), false);
     let expected = "\
-SEEN    4 of 6 instructions; line 3 CACHED, not seen; line 6 UNREACHED, not
-        seen; 12 checks of 3 capabilities, by tp_btf on 6.18.5
+SEEN    4 of 6 instructions; line 3 CACHED, not seen; line 6 UNREACHED, not seen
 LAST    line 5: RUN npm ci --a-rather-long-option
 LOG     INFO[0000] COPY --chown=app . /srv
         INFO[0000] RUN one
@@ -185,7 +183,7 @@ fn colours_only_where_asked() {
     assert!(!plain.contains('\u{1b}'));
     assert!(colored.contains("\u{1b}[1mNEED    \u{1b}[0m"));
     let mut stripped = colored.replace("\u{1b}[0m", "");
-    for code in ["1", "1;31", "33"] {
+    for code in ["1", "1;31", "32", "33"] {
         stripped = stripped.replace(&format!("\u{1b}[{code}m"), "");
     }
     assert_eq!(stripped, plain);
@@ -223,6 +221,55 @@ fn a_build_that_needs_nothing() {
         text.contains("APPLY   capabilities: {drop: [ALL], add: []}\n"),
         "{text}"
     );
+}
+
+#[test]
+fn capabilities_that_share_a_line_and_a_reason_share_a_row() {
+    let mut capture = build("Taking snapshot of full filesystem...", 0);
+    let template = capture.tallies[2].clone();
+    capture.tallies.extend([
+        Tally {
+            cap: Some(Cap::SETGID.0),
+            syscall: Some(106),
+            ..template.clone()
+        },
+        // The same step, and an answer that one run cannot settle.
+        Tally {
+            cap: Some(Cap::KILL.0),
+            syscall: Some(62),
+            ..template
+        },
+    ]);
+    let text = table(&capture, false);
+    let expected = "\
+KILL                    5  RUN npm ci --a-r… (leaves a process)  unknown
+SETGID SETUID           5  RUN npm ci --a… (after USER, line 4)  build fails
+";
+    assert!(text.contains(expected), "{text}");
+    assert!(text.contains("AVOID   SETGID SETUID: run line 5 before USER, if root may run it\n"));
+}
+
+#[test]
+fn the_executors_version_is_that_of_its_images_tag() {
+    let title = |given: &str| {
+        let mut capture = build("Taking snapshot of full filesystem...", 0);
+        capture.subject.executor = Some(given.to_owned());
+        table(&capture, false).lines().next().unwrap().to_owned()
+    };
+    assert_eq!(
+        title("ghcr.io/osscontainertools/kaniko:v1.28.3@sha256:00"),
+        "services/api/Docker…   build ok 4m12s   kaniko 1.28.3   seen once, 0 checks lost"
+            .replace("services/api/Docker…", "…ices/api/Dockerfile")
+    );
+    for other in [
+        "localhost:5000/kaniko",
+        "kaniko:latest",
+        "kaniko",
+        "/kaniko/executor",
+        "example.org/tool:v2",
+    ] {
+        assert!(title(other).contains("4m12s   seen once"), "{other}");
+    }
 }
 
 #[test]

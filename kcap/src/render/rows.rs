@@ -1,0 +1,157 @@
+//! The table of needs: where each is met, what asks there, and what comes of the build without it.
+
+use std::io::{self, Write};
+
+use super::escape::{head, tail, width};
+use super::table::{COLUMNS, Paint, Screen, is_instruction, wrap};
+use crate::explain::{self, Seen, Without};
+use crate::report::{Cap, Capability, Evidence, Report, Verdict};
+
+/// Widths of the columns.
+const CAP: usize = 19;
+const LINE: usize = 5;
+const WITHOUT: usize = 15;
+const WHY: usize = COLUMNS - CAP - LINE - WITHOUT - 5;
+/// Programs whose name says nothing about what is done.
+const SILENT_NAMES: [&str; 4] = ["exe", "sh", "bash", "dash"];
+
+/// A row, of capabilities that share all but their name.
+struct Row {
+    caps: Vec<Cap>,
+    line: String,
+    why: String,
+    without: Without,
+    verdict: Verdict,
+}
+
+/// Writes the table of some capabilities.
+pub(super) fn write<W: Write>(
+    screen: &mut Screen<'_, W>,
+    report: &Report,
+    capabilities: &[&Capability],
+) -> io::Result<()> {
+    let header = format!(
+        "{:<CAP$} {:>LINE$}  {:<WHY$}  {}",
+        "CAP", "LINE", "WHY", "WITHOUT IT"
+    );
+    writeln!(screen.to, "{}", screen.paint(Paint::Bold, &header))?;
+    let mut rows: Vec<Row> = Vec::new();
+    for capability in capabilities {
+        let row = row(report, capability);
+        let same = rows.iter_mut().find(|other| {
+            (&other.line, &other.why, other.without, other.verdict)
+                == (&row.line, &row.why, row.without, row.verdict)
+        });
+        match same {
+            Some(other) => other.caps.extend(row.caps),
+            None => rows.push(row),
+        }
+    }
+    for row in &rows {
+        let names: Vec<String> = row.caps.iter().map(Cap::to_string).collect();
+        let paint = match row.verdict {
+            Verdict::Needed => Paint::Bold,
+            Verdict::Unsure | Verdict::Unneeded => Paint::Unsure,
+        };
+        for (i, names) in wrap(&names.join(" "), CAP).iter().enumerate() {
+            let names = format!("{names:<CAP$}");
+            if i > 0 {
+                writeln!(screen.to, "{}", screen.paint(paint, names.trim_end()))?;
+                continue;
+            }
+            let pad = " ".repeat(WHY.saturating_sub(width(&row.why)));
+            let without = row.without.brief();
+            let without = match row.without {
+                Without::BuildFails | Without::FailedHere => screen.paint(Paint::Bad, without),
+                _ if row.verdict == Verdict::Unsure => screen.paint(Paint::Unsure, without),
+                _ => without.to_owned(),
+            };
+            writeln!(
+                screen.to,
+                "{} {:>LINE$}  {}{pad}  {without}",
+                screen.paint(paint, &names),
+                row.line,
+                row.why
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn row(report: &Report, capability: &Capability) -> Row {
+    let seen = explain::strongest(report, capability);
+    Row {
+        caps: vec![capability.name],
+        line: head(&numbers(report, capability.name, seen.as_ref()), LINE),
+        why: match &seen {
+            Some(seen) => why(capability.name, seen),
+            None => head(&capability.reason, WHY),
+        },
+        without: explain::without(report, capability),
+        verdict: capability.verdict,
+    }
+}
+
+/// The instruction's text, and what in it asks.
+fn why(cap: Cap, seen: &Seen<'_>) -> String {
+    let Some(step) = seen.step.filter(|step| step.line.is_some()) else {
+        return place(seen.evidence, WHY);
+    };
+    let text = if is_instruction(step) {
+        step.text.clone()
+    } else {
+        // What the step stands for ends with the instruction.
+        let of = step.text.split_once(": ").map_or(&*step.text, |(_, of)| of);
+        format!("{} {of}", step.kind)
+    };
+    let cause = explain::cause(cap, seen).or_else(|| {
+        let program = seen.program();
+        let told = seen.by_executor()
+            || program.is_empty()
+            || SILENT_NAMES.contains(&program)
+            || step.text.split_ascii_whitespace().nth(1) == Some(program);
+        (!told).then(|| program.to_owned())
+    });
+    match cause {
+        None => head(&text, WHY),
+        Some(cause) => {
+            let cause = format!(" ({})", head(&cause, WHY / 2));
+            head(&text, WHY.saturating_sub(width(&cause))) + &cause
+        }
+    }
+}
+
+/// The line of a step, and how many more lines require the capability.
+fn numbers(report: &Report, cap: Cap, seen: Option<&Seen<'_>>) -> String {
+    let Some(line) = seen.and_then(Seen::line) else {
+        return "-".to_owned();
+    };
+    let mut more: Vec<u32> = report
+        .steps
+        .iter()
+        .filter(|step| step.required.contains(&cap))
+        .filter_map(|step| step.line)
+        .filter(|other| *other != line)
+        .collect();
+    more.sort_unstable();
+    more.dedup();
+    match more.len() {
+        0 => line.to_string(),
+        count => format!("{line}+{count}"),
+    }
+}
+
+/// The program and its system call, in at most `most` columns.
+fn place(evidence: &Evidence, most: usize) -> String {
+    let call = match (&evidence.syscall, evidence.granted) {
+        (Some(call), _) => format!(": {}", head(call, most / 2)),
+        (None, None) => ": exec".to_owned(),
+        (None, Some(_)) => String::new(),
+    };
+    let program = if evidence.program.is_empty() {
+        "(unknown)"
+    } else {
+        &evidence.program
+    };
+    tail(program, most.saturating_sub(width(&call))) + &call
+}
