@@ -252,7 +252,7 @@ fn capability(
                 syscall: gather::call_name(key.call, &session.capture.host.arch),
                 outcome: key.outcome.name(),
                 program: bounded(key.program, TEXT),
-                path: count.path.iter().map(frame).collect(),
+                path: of_kernel(count.path).iter().map(frame).collect(),
                 step: Some(key.step),
                 reason,
                 rule: Some(key.rule.to_owned()),
@@ -344,6 +344,15 @@ fn fold_rest(evidence: &mut Vec<Evidence>) {
         rule: None,
         other: true,
     });
+}
+
+/// The call path without the frames of the tracing itself, which come first.
+fn of_kernel(path: &[Frame]) -> &[Frame] {
+    let traces = |frame: &Frame| {
+        (frame.symbol.as_deref()).is_some_and(|symbol| symbol.contains("bpf_trace_run"))
+    };
+    let first = path.iter().rposition(traces).map_or(0, |at| at + 1);
+    &path[first..]
 }
 
 fn frame(frame: &Frame) -> String {
