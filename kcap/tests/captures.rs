@@ -10,6 +10,7 @@ use std::{
 use kcap::{
     capture::{self, Capture},
     interpret::interpret,
+    render::{self, Format},
     report::{Report, State},
 };
 use serde_json::Value;
@@ -149,6 +150,24 @@ fn every_check_of_a_build_belongs_to_a_step_that_is_known() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_readme_shows_a_report_as_it_is() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let capture = File::open(root.join("corpus/x-edge-proxy/capture.kcap")).expect("a capture");
+    let capture = capture::read(capture).expect("a capture");
+    let mut shown = vec![];
+    let style = render::Style { color: false };
+    render::write(&interpret(&capture), Format::Table, style, &mut shown).expect("no error");
+    let shown = String::from_utf8(shown).expect("UTF-8");
+    let readme = fs::read_to_string(root.join("README.md")).expect("the README");
+    assert!(
+        readme.contains(shown.trim_end()),
+        "put this into README.md:\n{shown}"
+    );
+    let dockerfile = fs::read_to_string(root.join("corpus/x-edge-proxy/Dockerfile"));
+    assert!(readme.contains(dockerfile.expect("a Dockerfile").trim_end()));
 }
 
 #[test]
