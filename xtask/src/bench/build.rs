@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{fs, mem};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -67,8 +67,10 @@ struct Rounds {
     traced: Vec<Time>,
     /// CPU time of kcap itself, seconds.
     own: Vec<f64>,
-    /// What `kcap build` takes beside the build, seconds of wall time.
+    /// What `kcap build` takes beside the build until its report is written, seconds of wall time.
     around: Vec<f64>,
+    /// What it takes from there on to remove the build's files.
+    removal: Vec<f64>,
 }
 
 /// Measures, and prints what was found.
@@ -119,6 +121,7 @@ fn rounds(lab: &Kaniko, kcap: &Path, name: &str, rounds: u16) -> Result<Rounds> 
         traced: vec![],
         own: vec![],
         around: vec![],
+        removal: vec![],
     };
     // The first build of a series finds cold caches.
     build(lab, &recipe, None)?;
@@ -133,7 +136,9 @@ fn rounds(lab: &Kaniko, kcap: &Path, name: &str, rounds: u16) -> Result<Rounds> 
                 all.own.push(own);
             }
         }
-        all.around.push(around(lab, kcap, &recipe)?);
+        let (around, removal) = around(lab, kcap, &recipe)?;
+        all.around.push(around);
+        all.removal.push(removal);
     }
     eprintln!();
     Ok(all)
@@ -178,11 +183,11 @@ fn build(lab: &Kaniko, recipe: &Recipe, kcap: Option<&Path>) -> Result<(Time, f6
     Ok((Time { wall, cpu }, all - cpu))
 }
 
-/// What `kcap build` takes beside the build: its wall time less that of the container.
-fn around(lab: &Kaniko, kcap: &Path, recipe: &Recipe) -> Result<f64> {
+/// What `kcap build` takes beside the container until its report is written, and then until it ends.
+fn around(lab: &Kaniko, kcap: &Path, recipe: &Recipe) -> Result<(f64, f64)> {
     let folder = lab.folder()?;
     let report = folder.path().join("report.json");
-    let start = Instant::now();
+    let start = SystemTime::now();
     let output = Command::new(kcap)
         .args(["build", "--quiet", "--engine", "oci", "--executor"])
         .arg(lab.executor())
@@ -195,18 +200,23 @@ fn around(lab: &Kaniko, kcap: &Path, recipe: &Recipe) -> Result<f64> {
         .stdin(Stdio::null())
         .output()
         .context("cannot run kcap")?;
-    let wall = start.elapsed().as_secs_f64();
+    let end = SystemTime::now();
     ensure!(
         output.status.success(),
         "kcap build failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    let written = fs::metadata(&report)
+        .and_then(|file| file.modified())
+        .context("kcap build wrote no report")?;
     let text = fs::read(&report).context("kcap build wrote no report")?;
     let report: Value = serde_json::from_slice(&text)?;
     let build = report["subject"]["duration_ms"]
         .as_f64()
         .context("the report has no duration")?;
-    Ok(wall - build / 1000.0)
+    let to_report = written.duration_since(start)?.as_secs_f64();
+    let after = end.duration_since(written)?.as_secs_f64();
+    Ok((to_report - build / 1000.0, after))
 }
 
 /// CPU time of this process's children that have ended and were waited for, and of theirs, seconds.
@@ -252,12 +262,13 @@ fn markdown(measured: &[Rounds], kaniko: &str, rounds: u16) -> Result<String> {
         "Kaniko {kaniko}, {rounds} rounds of pairs, one build traced and one not, right after each \
          other, in turn. Median and quartiles: of the pairs for what is added, of the builds for the \
          rest. `kcap` is the CPU time of kcap itself: loading, collecting, reporting. `around` is \
-         what `kcap build` takes beside the container.\n"
+         what `kcap build` takes beside the container until its report is written; then it \
+         removes the files of the build, which takes `removal`.\n"
     )?;
     writeln!(
         out,
-        "| Dockerfile | build, s | wall time added, % | CPU time added, % | kcap, s | around, s |\n\
-         |---|---|---|---|---|---|"
+        "| Dockerfile | build, s | wall time added, % | CPU time added, % | kcap, s | around, s | removal, s |\n\
+         |---|---|---|---|---|---|---|"
     )?;
     for one in measured {
         let added = |part: fn(&Time) -> f64| {
@@ -269,13 +280,14 @@ fn markdown(measured: &[Rounds], kaniko: &str, rounds: u16) -> Result<String> {
             |values: Vec<f64>| Spread::of(values).map_or(String::new(), |spread| spread.show(2));
         writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} |",
             one.name,
             show(one.bare.iter().map(|time| time.wall).collect()),
             added(|time| time.wall),
             added(|time| time.cpu),
             show(one.own.clone()),
             show(one.around.clone()),
+            show(one.removal.clone()),
         )?;
     }
     Ok(out)
