@@ -221,12 +221,16 @@ impl Puller {
         let answer = call.run().with_context(failed)?;
         ensure!(
             answer.success,
-            "{}: {}",
+            "{}: {}{}",
             failed(),
             // It begins with the name once more.
             match answer.complaint.split_once("\": ") {
                 Some((start, why)) if start.starts_with("Error parsing image name \"") => why,
                 _ => &answer.complaint,
+            },
+            match self.name {
+                "skopeo" => "",
+                _ => "; skopeo pulls without it: apt install skopeo",
             }
         );
         Ok(answer)
