@@ -1,30 +1,30 @@
 //! Loads the BPF object, attaches what this kernel needs of it, and reads it out at the end.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-};
+use std::{collections::BTreeMap, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, FEntry, KProbe, Program},
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    programs::Program,
 };
 use aya_log::EbpfLogger;
 use kcap_common::abi::{
-    Fields, Key, Settings,
+    Key,
     key::site,
     loss,
     record::{self, Bucket},
 };
 
 use super::{
-    btf, calibrate, flush,
+    attach::{INLINED, LINEAGE, OUTCOMES, attach_all, load_fentry, load_kprobe, refused, unload},
+    calibrate,
+    config::{Config, OUTCOME_BUCKETS, settings},
+    flush,
     hook::{Choice, Hook},
-    raw::{Raw, decode},
+    ring::{Ring, StandardError},
     sys,
+    target::Kernel,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kcap.bpf.o"));
@@ -41,92 +41,10 @@ struct Plain<T: Copy>(T);
 // SAFETY: only used with the ABI's structs: `repr(C)`, of integers, without padding.
 unsafe impl<T: Copy + 'static> aya::Pod for Plain<T> {}
 
-/// Which processes from outside the scope enter it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Open {
-    /// Those that are moved into a session's cgroup, or made in it.
-    #[default]
-    Moved,
-    /// Those too that fork or execute in a session's cgroup and were there before.
-    Found,
-    /// And a matched executor opens a session wherever it is executed.
-    Executors,
-}
-
-/// How to load.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Hook to use.
-    pub hook: Choice,
-    /// `full`, `lazy`, `voluntary`, `none` or `unknown`.
-    pub preemption: String,
-    /// Settle outcomes at `sys_exit`.
-    pub outcomes: bool,
-    /// Record argument vectors.
-    pub argv: bool,
-    /// Compare each result with a recomputed one.
-    pub verify: bool,
-    /// Which processes enter by themselves.
-    pub open: Open,
-    /// Inode number of the host's mount namespace.
-    pub host_mnt: u32,
-    /// Show what the kernel side logs, on standard error. Off, it costs nothing: the verifier
-    /// removes it.
-    pub log: bool,
-    /// Executor paths.
-    pub matches: Vec<String>,
-    /// Hierarchy number of the scope's cgroups, and the subsystem that names it on v1.
-    pub hierarchy: u32,
-    /// Constant of that subsystem in `enum cgroup_subsys_id` (`pids_cgrp_id`); `None` where the
-    /// unified hierarchy is the scope's.
-    pub subsystem: Option<String>,
-    /// `CLOCK_MONOTONIC` nanoseconds at the session's start.
-    pub clock_base: u64,
-    /// `vm.mmap_min_addr`.
-    pub mmap_min_addr: u64,
-    /// `kernel.pid_max`.
-    pub pid_max: u32,
-    /// One more than the highest CPU number there can be.
-    pub cpus: u32,
-    /// Bytes of the ring buffer, a power of two of at least a page.
-    pub ring_bytes: u32,
-    /// Buckets of the tally table, a power of two.
-    pub tally_buckets: u32,
-    /// Outcome slots, a power of two.
-    pub slots: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            hook: Choice::Auto,
-            preemption: "unknown".into(),
-            outcomes: true,
-            argv: false,
-            verify: false,
-            open: Open::Moved,
-            host_mnt: 0,
-            log: false,
-            matches: vec![],
-            hierarchy: 0,
-            subsystem: None,
-            clock_base: 0,
-            mmap_min_addr: 65536,
-            pid_max: 1 << 22,
-            cpus: 4096,
-            ring_bytes: 8 << 20,
-            tally_buckets: 1024,
-            slots: 2048,
-        }
-    }
-}
-
 /// How often counts are asked for where the ring buffer was full.
 const HAND_OVERS: u32 = 20;
-/// Buckets of the outcome table.
-const OUTCOME_BUCKETS: u32 = 256;
 /// The generation that calibration runs as; handed to no program.
-const CALIBRATION: u32 = (1 << 31) - 1;
+pub const CALIBRATION: u32 = (1 << 31) - 1;
 
 /// A loaded and attached tracer. Dropping it detaches everything; so does the end of the process.
 pub struct Tracer {
@@ -150,42 +68,6 @@ pub struct Finish {
     /// Why skips could not be counted.
     pub unproven: Option<String>,
 }
-
-/// Follows what runs, whichever hook sees checks: program, tracepoint.
-const LINEAGE: [(&str, &str); 4] = [
-    ("kcap_newtask", "task_newtask"),
-    ("kcap_exec", "sched_process_exec"),
-    ("kcap_exit", "sched_process_exit"),
-    ("kcap_attach", "cgroup_attach_task"),
-];
-
-/// Settles outcomes, and recognises needs that ask nothing: program, tracepoint.
-const OUTCOMES: (&str, &str) = ("kcap_sys_exit", "sys_exit");
-
-/// Checks that a compiler may have inlined: site, system call that tells, function, programs.
-const INLINED: [(u8, u16, &str, &str, &str); 3] = [
-    (
-        site::CAPSET,
-        126,
-        "cap_capset",
-        "kcap_capset_f",
-        "kcap_capset_k",
-    ),
-    (
-        site::PRCTL,
-        157,
-        "cap_task_prctl",
-        "kcap_prctl_f",
-        "kcap_prctl_k",
-    ),
-    (
-        site::MMAP_ADDR,
-        9,
-        "cap_mmap_addr",
-        "kcap_mmap_f",
-        "kcap_mmap_k",
-    ),
-];
 
 impl Tracer {
     /// Loads and attaches.
@@ -526,60 +408,6 @@ impl Tracer {
     }
 }
 
-/// Where the kernel side's diagnostics go.
-struct StandardError;
-
-impl log::Log for StandardError {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        // Numbers and texts of ours; nothing can be done where standard error is closed.
-        let _ = writeln!(io::stderr(), "kcap: kernel side: {}", record.args());
-    }
-
-    fn flush(&self) {}
-}
-
-/// The ring buffer's reading side.
-pub struct Ring {
-    records: RingBuf<MapData>,
-    log: Option<EbpfLogger<StandardError>>,
-}
-
-impl Ring {
-    /// Hands every record that is there to `each`; gives how many were no record of ours.
-    pub fn drain(&mut self, mut each: impl FnMut(Raw)) -> u64 {
-        if let Some(log) = &mut self.log {
-            log.flush();
-        }
-        let mut unknown = 0;
-        while let Some(item) = self.records.next() {
-            match decode(&item) {
-                Some(Raw::Tally(key, _)) if key.program == CALIBRATION => {}
-                Some(Raw::Evidence(e)) if e.key.program == CALIBRATION => {}
-                Some(Raw::Unasked(u)) if u.key.program == CALIBRATION => {}
-                Some(raw) => each(raw),
-                None => unknown += 1,
-            }
-        }
-        unknown
-    }
-}
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.records.as_raw_fd()
-    }
-}
-
-impl AsFd for Ring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.records.as_fd()
-    }
-}
-
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
     ebpf.map_mut(name)
         .with_context(|| format!("the BPF object has no map {name}"))
@@ -588,258 +416,6 @@ fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map>
 fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name)
         .with_context(|| format!("the BPF object has no program {name}"))
-}
-
-fn settings(config: &Config, subsys: u32) -> Result<Settings> {
-    let mut paths = [[0; kcap_common::abi::settings::MATCH_LEN]; 4];
-    if config.matches.len() > paths.len() {
-        bail!("at most {} paths can be matched", paths.len());
-    }
-    for (slot, path) in paths.iter_mut().zip(&config.matches) {
-        let bytes = path.as_bytes();
-        if bytes.is_empty() || bytes.len() >= slot.len() || bytes.contains(&0) {
-            bail!(
-                "{path:?} cannot be matched: a path of 1 to {} bytes is needed",
-                slot.len() - 1
-            );
-        }
-        slot[..bytes.len()].copy_from_slice(bytes);
-    }
-    Ok(Settings {
-        clock_base: config.clock_base,
-        mmap_min_addr: config.mmap_min_addr,
-        cpus: config.cpus.max(1),
-        pids: config.pid_max.max(1),
-        tally_mask: mask(config.tally_buckets)?,
-        outcome_mask: mask(OUTCOME_BUCKETS)?,
-        slot_mask: mask(config.slots)?,
-        subsys,
-        outcomes: config.outcomes.into(),
-        argv: config.argv.into(),
-        verify: config.verify.into(),
-        open: config.open as u32,
-        host_mnt: config.host_mnt,
-        slice_shift: 20,
-        matches: config.matches.len() as u32,
-        hierarchy: config.hierarchy,
-        flusher: std::process::id(),
-        reserved: 0,
-        paths,
-    })
-}
-
-fn mask(entries: u32) -> Result<u32> {
-    if !entries.is_power_of_two() {
-        bail!("{entries} is no power of two");
-    }
-    Ok(entries - 1)
-}
-
-/// What is to be known of the running kernel before anything is loaded.
-struct Kernel {
-    fields: Fields,
-    /// Number of the cgroup subsystem that defines the scope, or `u32::MAX`.
-    subsys: u32,
-    /// It has the tracepoint `capability:cap_capable`.
-    tracepoint: bool,
-    /// `cap_capable` has the parameters that the programs expect.
-    signature: bool,
-    /// Ids of what programs attach to.
-    index: Btf,
-}
-
-impl Kernel {
-    fn read(subsystem: Option<&str>) -> Result<Self> {
-        let image = std::fs::read(btf::VMLINUX).with_context(|| {
-            format!(
-                "cannot read {}: kcap needs a kernel with CONFIG_DEBUG_INFO_BTF",
-                btf::VMLINUX
-            )
-        })?;
-        let kernel = btf::Btf::parse(&image)?;
-        let offsets: [u32; Fields::COUNT] = kernel
-            .offsets(&Fields::WANTED)?
-            .try_into()
-            .map_err(|_| anyhow!("BTF gave an unexpected number of offsets"))?;
-        let subsys = match subsystem {
-            None => u32::MAX,
-            Some(name) => kernel
-                .enumerator("cgroup_subsys_id", name)
-                .and_then(|n| u32::try_from(n).ok())
-                .with_context(|| format!("this kernel has no cgroup subsystem {name}"))?,
-        };
-        let tracepoints: Vec<String> = LINEAGE
-            .iter()
-            .chain([&OUTCOMES])
-            .map(|(_, tracepoint)| *tracepoint)
-            .chain(["cap_capable"])
-            .map(|tracepoint| format!("btf_trace_{tracepoint}"))
-            .collect();
-        let typedefs: Vec<&str> = tracepoints.iter().map(String::as_str).collect();
-        let functions: Vec<&str> = INLINED
-            .iter()
-            .map(|(_, _, function, ..)| *function)
-            .chain(["cap_capable"])
-            .collect();
-        let index = kernel.index(&typedefs, &functions);
-        Ok(Self {
-            fields: Fields::from_array(offsets),
-            subsys,
-            tracepoint: kernel.has_typedef("btf_trace_cap_capable"),
-            signature: kernel.parameters("cap_capable") == Some(4),
-            index: Btf::parse(&index, Endianness::default())
-                .context("cannot read kcap's own index of the kernel's BTF: please report it")?,
-        })
-    }
-}
-
-/// Loads and attaches everything that is always needed, and the hook. The program on `sys_exit` takes
-/// the verifier as long as all others do, so it goes side by side with them.
-fn attach_all(ebpf: &mut Ebpf, config: &Config, kernel: &Kernel) -> Result<Hook> {
-    let mut programs: std::collections::HashMap<String, &mut Program> = ebpf
-        .programs_mut()
-        .map(|(n, p)| (n.to_owned(), p))
-        .collect();
-    let mut take = |name: &str| {
-        programs
-            .remove(name)
-            .with_context(|| format!("the BPF object has no program {name}"))
-    };
-    let outcomes = take(OUTCOMES.0)?;
-    let lineage = LINEAGE.map(|(name, tracepoint)| (name, take(name), tracepoint));
-    let mut hooks = vec![];
-    for hook in config.hook.order(&config.preemption) {
-        hooks.push((hook, take(hook.program())?));
-    }
-    std::thread::scope(|scope| {
-        let settling = scope.spawn(|| {
-            if config.outcomes {
-                attach_tracepoint(OUTCOMES.0, outcomes, OUTCOMES.1, &kernel.index)
-            } else {
-                Ok(())
-            }
-        });
-        let rest = || {
-            for (name, program, tracepoint) in lineage {
-                attach_tracepoint(name, program?, tracepoint, &kernel.index)?;
-            }
-            attach_hook(hooks, kernel)
-        };
-        let hook = rest();
-        settling
-            .join()
-            .map_err(|_| anyhow!("loading {} panicked", OUTCOMES.0))??;
-        hook
-    })
-}
-
-fn attach_tracepoint(name: &str, program: &mut Program, tracepoint: &str, btf: &Btf) -> Result<()> {
-    let program: &mut BtfTracePoint = program.try_into()?;
-    program
-        .load(tracepoint, btf)
-        .map_err(|e| refused(&format!("load program {name}"), &e))?;
-    program
-        .attach()
-        .map_err(|e| refused(&format!("attach to tracepoint {tracepoint}"), &e))?;
-    Ok(())
-}
-
-fn load_fentry(program: &mut FEntry, function: &str, btf: &Btf) -> Result<()> {
-    program
-        .load(function, btf)
-        .map_err(|e| refused(&format!("load fentry of {function}"), &e))?;
-    program
-        .attach()
-        .map_err(|e| refused(&format!("attach to {function}"), &e))?;
-    Ok(())
-}
-
-fn load_kprobe(program: &mut KProbe, function: &str) -> Result<()> {
-    program
-        .load()
-        .map_err(|e| refused(&format!("load kprobe of {function}"), &e))?;
-    program
-        .attach(function, 0)
-        .map_err(|e| refused(&format!("attach a kprobe to {function}"), &e))?;
-    Ok(())
-}
-
-/// Loads and attaches the first hook that works.
-fn attach_hook(hooks: Vec<(Hook, &mut Program)>, kernel: &Kernel) -> Result<Hook> {
-    let forced = hooks.len() == 1;
-    let mut why = vec![];
-    for (hook, program) in hooks {
-        match try_hook(program, kernel) {
-            Ok(()) => return Ok(hook),
-            Err(e) if forced => return Err(e.context(format!("cannot use hook {hook}"))),
-            Err(e) => why.push(format!("{hook}: {e:#}")),
-        }
-    }
-    bail!(
-        "no hook can see cap_capable here ({}): see kcap doctor",
-        why.join("; ")
-    )
-}
-
-fn try_hook(program: &mut Program, kernel: &Kernel) -> Result<()> {
-    match program {
-        Program::BtfTracePoint(p) => {
-            if !kernel.tracepoint {
-                bail!("this kernel has no tracepoint capability:cap_capable (6.14 on)");
-            }
-            p.load("cap_capable", &kernel.index)
-                .map_err(|e| refused("load the program", &e))?;
-            p.attach().map_err(|e| refused("attach the program", &e))?;
-        }
-        Program::FExit(p) => {
-            if !kernel.signature {
-                bail!("cap_capable has an unexpected signature in this kernel's BTF");
-            }
-            p.load("cap_capable", &kernel.index)
-                .map_err(|e| refused("load the program", &e))?;
-            p.attach().map_err(|e| refused("attach the program", &e))?;
-        }
-        Program::KProbe(p) => load_kprobe(p, "cap_capable")?,
-        _ => bail!("unexpected program type"),
-    }
-    Ok(())
-}
-
-fn unload(program: &mut Program) -> Result<()> {
-    match program {
-        Program::BtfTracePoint(p) => p.unload()?,
-        Program::FExit(p) => p.unload()?,
-        Program::FEntry(p) => p.unload()?,
-        Program::KProbe(p) => p.unload()?,
-        _ => {}
-    }
-    Ok(())
-}
-
-/// One line for what the kernel refused, with the innermost cause and no verifier log.
-fn refused(what: &str, e: &(dyn std::error::Error + 'static)) -> anyhow::Error {
-    let mut innermost = e;
-    let mut errno = None;
-    loop {
-        if let Some(io) = innermost.downcast_ref::<io::Error>() {
-            errno = io.raw_os_error();
-        }
-        match innermost.source() {
-            Some(next) => innermost = next,
-            None => break,
-        }
-    }
-    let cause = innermost.to_string().replace('\n', " ");
-    let cause: String = cause.chars().take(300).collect();
-    let remedy = match errno {
-        Some(libc::EPERM | libc::EACCES) => {
-            ": run kcap as root on the host, with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN; see kcap doctor"
-        }
-        Some(libc::ENOSYS) => ": this kernel has no bpf(2): CONFIG_BPF_SYSCALL is needed",
-        Some(libc::ENOMEM) => ": free memory, or trace with a smaller --ring-size",
-        _ => "",
-    };
-    anyhow!("the kernel refused to {what}: {cause}{remedy}")
 }
 
 /// Tries each hook on its own, detaching at once: what `kcap doctor` reports.
