@@ -3,8 +3,7 @@
 
 use std::{
     cell::OnceCell,
-    collections::VecDeque,
-    io,
+    collections::{BTreeMap, VecDeque},
     num::NonZeroUsize,
     path::PathBuf,
     rc::Rc,
@@ -13,20 +12,16 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::{
-    io::AsyncReadExt as _,
-    net::unix::pipe,
-    sync::{
-        mpsc::{self, UnboundedSender},
-        watch,
-    },
-    task::{JoinHandle, LocalSet, spawn_blocking, spawn_local},
-    time::{MissedTickBehavior, interval, timeout},
+    sync::{mpsc, watch},
+    task::{LocalSet, spawn_local},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
     Failure,
     collect::Pick,
-    command::{self, Interrupts, Start},
+    command::{self, Interrupts},
+    container::{Making, Task, Tell, Told},
     kernel::Open,
     mask::Mask,
     route::{Opened, Seen},
@@ -41,14 +36,8 @@ use crate::{
     launch::Launch,
 };
 
-/// Longest line of output that is kept, in bytes.
-const LINE: usize = 4096;
 /// How often the kernel side is asked for counts, for progress.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How long what an engine does after its container has ended may take.
-const CLEAN_UP: Duration = Duration::from_secs(1);
-/// How long output may still come once a build has ended and all of its processes are gone.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A build to trace.
 pub struct Job {
@@ -95,8 +84,8 @@ pub fn build(
         .build()
         .context("cannot start the event loop")?;
     let result = LocalSet::new().block_on(&runtime, trace(jobs, parallel, options, signals, on));
-    // After a signal, or where nothing can be traced, a container may still be in the making. Nobody runs it, and once it is made it is
-    // removed: that is waited for, or it would be left behind.
+    // After a signal, or where nothing can be traced, a container may still be in the making. Nobody
+    // runs it, and once it is made it is removed: that is waited for, or it would be left behind.
     runtime.shutdown_timeout(options.grace);
     result
 }
@@ -107,14 +96,6 @@ struct Next {
     dockerfile: (PathBuf, Vec<u8>),
     context: Option<String>,
     launch: Making,
-}
-
-/// How its container comes about.
-enum Making {
-    /// It is being made.
-    Begun(JoinHandle<Result<Launch>>),
-    /// Not before its turn.
-    Later(Box<dyn FnOnce() -> Result<Launch> + Send>),
 }
 
 impl Next {
@@ -134,15 +115,6 @@ impl Next {
     }
 }
 
-impl Making {
-    fn begin(self) -> JoinHandle<Result<Launch>> {
-        match self {
-            Self::Begun(making) => making,
-            Self::Later(make) => spawn_blocking(make),
-        }
-    }
-}
-
 /// A build that runs.
 struct Running {
     position: usize,
@@ -152,8 +124,11 @@ struct Running {
     group: Rc<Cgroup>,
     /// Made by that task.
     launch: Rc<OnceCell<Launch>>,
-    /// Sessions that executors opened in its container.
-    opened: Vec<u64>,
+    /// Checks counted until now, by session: that of its command, and those that executors opened in
+    /// its container.
+    sessions: BTreeMap<u64, u64>,
+    /// Made once its container is.
+    mask: OnceCell<Mask>,
 }
 
 impl Running {
@@ -163,21 +138,11 @@ impl Running {
         id.is_some_and(|id| opened.is_container(&id))
     }
 
-    fn has(&self, session: u64) -> bool {
-        self.group.id() == session || self.opened.contains(&session)
-    }
-
+    /// What must not be shown of it.
     fn mask(&self) -> Mask {
-        let secrets = self.launch.get().map(|launch| launch.secrets.clone());
-        Mask::new(secrets.unwrap_or_default())
+        let of = |launch: &Launch| self.mask.get_or_init(|| Mask::new(launch.secrets.clone()));
+        self.launch.get().map(of).cloned().unwrap_or_default()
     }
-}
-
-/// What the task of a build tells the loop.
-enum Told {
-    Output(String),
-    Note(String),
-    Ended(Result<Ended, Failure>),
 }
 
 /// A build that has ended, and whose counts are still in the kernel.
@@ -262,9 +227,10 @@ async fn trace(
                 position,
                 dockerfile: next.dockerfile,
                 context: next.context,
+                sessions: BTreeMap::from([(group.id(), 0)]),
+                mask: OnceCell::new(),
                 group,
                 launch,
-                opened: vec![],
             });
         }
         if running.is_empty() {
@@ -291,19 +257,26 @@ async fn trace(
             },
             Some(what) = seen.recv() => match what {
                 Seen::Opened(session, opened) => {
-                    if let Some(build) = running.iter_mut().find(|build| build.is_in(&opened)) {
-                        build.opened.push(session);
+                    match running.iter_mut().find(|build| build.is_in(&opened)) {
+                        Some(build) => _ = build.sessions.insert(session, 0),
+                        // Another's build: nothing of it is kept. One that was over before it could be
+                        // looked at may be any.
+                        None if !opened.cgroups.is_empty() => trace.forget(session)?,
+                        None => {}
                     }
                 }
                 Seen::Line(session, mut line) => {
-                    if let Some(build) = running.iter().find(|build| build.has(session)) {
+                    if let Some(build) = running.iter().find(|build| build.sessions.contains_key(&session)) {
                         build.mask().hide(&mut line);
                         on(build.position, Event::Log(line));
                     }
                 }
                 Seen::Checks(session, checks) => {
-                    if let Some(build) = running.iter().find(|build| build.has(session)) {
-                        on(build.position, Event::Checks(checks));
+                    for build in &mut running {
+                        if let Some(counted) = build.sessions.get_mut(&session) {
+                            *counted = checks;
+                            on(build.position, Event::Checks(build.sessions.values().sum()));
+                        }
                     }
                 }
             },
@@ -319,7 +292,17 @@ async fn trace(
             }
         }
     }
-    let mut finished = trace.finish()?;
+    let finished = trace.finish();
+    let mut finished = match finished {
+        Ok(finished) => finished,
+        Err(why) => {
+            for build in waiting {
+                let why = anyhow!("{why:#}");
+                on(build.position, Event::Ended(Box::new(Err(why.into()))));
+            }
+            return Ok(());
+        }
+    };
     for build in waiting {
         let position = build.position;
         let capture = finished.take(
@@ -357,11 +340,6 @@ fn conclude(
     ended: Result<Ended, Failure>,
     note: &mut dyn FnMut(String),
 ) -> Result<Waiting, Failure> {
-    // What an engine does after its container has ended is no part of the build.
-    let deadline = Instant::now() + CLEAN_UP;
-    while build.group.pids().is_ok_and(|pids| !pids.is_empty()) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
-    }
     let mask = build.mask();
     let launch = Rc::into_inner(build.launch).and_then(OnceCell::into_inner);
     // Asked before the container is killed, which removes what is known of it.
@@ -413,114 +391,4 @@ fn conclude(
         note(format!("{why:#}"));
     }
     concluded
-}
-
-/// Where the task of a build says what happens.
-#[derive(Clone)]
-struct Tell {
-    position: usize,
-    to: UnboundedSender<(usize, Told)>,
-}
-
-impl Tell {
-    fn say(&self, what: Told) {
-        // The loop listens as long as a build runs.
-        let _ = self.to.send((self.position, what));
-    }
-}
-
-/// Runs one build.
-struct Task {
-    group: Rc<Cgroup>,
-    launch: Rc<OnceCell<Launch>>,
-    blocked: libc::sigset_t,
-    grace: Duration,
-    interrupts: watch::Receiver<Interrupts>,
-    tell: Tell,
-}
-
-impl Task {
-    async fn run(self, launch: Making) {
-        let tell = self.tell.clone();
-        let ended = self.build(launch).await;
-        // The last thing: by the time the loop hears it, all that was shared is the loop's alone.
-        tell.say(Told::Ended(ended));
-    }
-
-    async fn build(mut self, launch: Making) -> Result<Ended, Failure> {
-        // An image may have to be fetched first, which takes its time.
-        let made = tokio::select! {
-            made = launch.begin() => made.context("making the container panicked")??,
-            Some(refusal) = refused(&mut self.interrupts) => return Err(refusal),
-        };
-        let launch = self.launch.get_or_init(|| made);
-        for line in &launch.notes {
-            self.tell.say(Told::Note(line.clone()));
-        }
-        let mask = Mask::new(launch.secrets.clone());
-        let (output, written) = io::pipe().context("cannot make a pipe")?;
-        let start = Start {
-            command: &launch.command,
-            group: &self.group,
-            directory: launch.directory.as_deref(),
-            killed: launch.container.killed_on_interrupt(),
-            blocked: self.blocked,
-            grace: self.grace,
-            output: Some(written),
-        };
-        let tell = self.tell.clone();
-        let kill = || {
-            if let Err(why) = launch.container.kill() {
-                tell.say(Told::Note(format!("cannot end the container: {why:#}")));
-            }
-        };
-        let reading = spawn_local(read(output, mask, self.tell.clone()));
-        let noting = self.tell.clone();
-        let mut note = |line| noting.say(Told::Note(line));
-        let ended = command::supervise(start, self.interrupts.clone(), &kill, &mut note).await;
-        // What was written last is there by now; something left behind may hold the pipe open.
-        let abort = reading.abort_handle();
-        if timeout(LAST_WORDS, reading).await.is_err() {
-            abort.abort();
-        }
-        ended
-    }
-}
-
-/// Waits for a signal; `None` where none can come any more.
-async fn refused(interrupts: &mut watch::Receiver<Interrupts>) -> Option<Failure> {
-    let interrupts = interrupts.wait_for(|interrupts| interrupts.count > 0).await;
-    interrupts.ok()?.refusal()
-}
-
-/// Passes on what a build writes, line by line.
-async fn read(output: io::PipeReader, mask: Mask, tell: Tell) {
-    let Ok(mut output) = pipe::Receiver::from_owned_fd(output.into()) else {
-        return tell.say(Told::Note("cannot read what the build writes".into()));
-    };
-    let pass = |line: &[u8]| {
-        let mut line = String::from_utf8_lossy(line).trim_end().to_owned();
-        mask.hide(&mut line);
-        tell.say(Told::Output(line));
-    };
-    let mut line: Vec<u8> = vec![];
-    let mut chunk = vec![0; 16 << 10];
-    loop {
-        let n = match output.read(&mut chunk).await {
-            // Its last writer is gone, or it cannot be read any more: either way there is no more.
-            Ok(0) | Err(_) => break,
-            Ok(n) => n,
-        };
-        for &byte in &chunk[..n] {
-            if byte == b'\n' {
-                pass(&line);
-                line.clear();
-            } else if line.len() < LINE {
-                line.push(byte);
-            }
-        }
-    }
-    if !line.is_empty() {
-        pass(&line);
-    }
 }

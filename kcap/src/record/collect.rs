@@ -29,6 +29,8 @@ pub type Pick = Box<dyn FnMut(u64, Option<&Opened>) -> bool + Send>;
 enum Ask {
     /// Take these sessions out, once all that is in the ring buffer has been taken.
     Take(Pick, mpsc::Sender<Option<Assembler>>),
+    /// Keep nothing of a session, now and later.
+    Forget(u64),
     /// Take these records as if they had come from the kernel.
     Put(Vec<Raw>, mpsc::Sender<()>),
     /// Say which sessions executors opened, and whether this one, of this command, had them started.
@@ -72,6 +74,14 @@ impl Collector {
         let (give, given) = mpsc::channel();
         self.ask(Ask::Take(pick, give))?;
         given.recv().map_err(|_| ended())
+    }
+
+    /// Keeps nothing of a session, now and later.
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn forget(&self, session: u64) -> Result<()> {
+        self.ask(Ask::Forget(session))
     }
 
     /// Has records taken as if they had come from the kernel; they are by the time this returns.
@@ -176,6 +186,7 @@ fn collect(
                 // Who asked may have been dropped meanwhile.
                 let _ = give.send(router.split_off(pick));
             }
+            Some(Ask::Forget(session)) => router.forget(session),
             Some(Ask::Put(records, give)) => {
                 for raw in records {
                     router.take(raw, &mut tell);

@@ -4,6 +4,7 @@ mod assemble;
 mod builds;
 mod collect;
 mod command;
+mod container;
 mod filecaps;
 mod inside;
 pub mod kernel;

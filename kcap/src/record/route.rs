@@ -3,7 +3,7 @@
 //! it, so that its session is known by then.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     path::PathBuf,
 };
@@ -71,6 +71,8 @@ pub struct Router {
     base: u64,
     sessions: BTreeMap<u64, Session>,
     of_program: HashMap<u32, u64>,
+    /// Sessions that nobody wants: others' builds, of which nothing may add up.
+    forgotten: HashSet<u64>,
     /// What names a generation that was never announced: its record was lost.
     strays: Assembler,
     files: Reader,
@@ -83,6 +85,7 @@ impl Router {
             base,
             sessions: BTreeMap::new(),
             of_program: HashMap::new(),
+            forgotten: HashSet::new(),
             strays: Assembler::new(base),
             files: Reader::default(),
         }
@@ -104,6 +107,9 @@ impl Router {
             Raw::Exec(e) => {
                 let session = self.follow(e.previous, e.program);
                 if let Some(session) = session {
+                    if self.forgotten.contains(&session) {
+                        return;
+                    }
                     if e.flags & exec_flag::EXECUTOR != 0 {
                         self.session(session).look(e.tgid);
                     }
@@ -123,6 +129,9 @@ impl Router {
             Raw::Argv { program, .. } => self.of_program.get(program).copied(),
             Raw::Exit(e) => self.of_program.get(&e.program).copied(),
         };
+        if session.is_some_and(|id| self.forgotten.contains(&id)) {
+            return;
+        }
         let files = &mut self.files;
         let read = &mut |file: &Executed<'_>| files.read(file);
         match session {
@@ -139,6 +148,12 @@ impl Router {
             }
             None => self.strays.take(raw, read),
         }
+    }
+
+    /// Keeps nothing of a session, now and later.
+    pub fn forget(&mut self, session: u64) {
+        self.sessions.remove(&session);
+        self.forgotten.insert(session);
     }
 
     /// Notes records that were none of ours.

@@ -188,6 +188,14 @@ impl Trace {
         Ok(Some(capture))
     }
 
+    /// Keeps nothing of a session, now and later.
+    ///
+    /// # Errors
+    /// Where the collector has ended.
+    pub fn forget(&self, session: u64) -> Result<()> {
+        self.collector.forget(session)
+    }
+
     /// Has the kernel side hand over what it counted, so that progress can be told.
     pub fn refresh(&self) {
         // Where that fails, progress shows less.
