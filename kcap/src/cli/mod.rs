@@ -61,6 +61,8 @@ pub enum Command {
 impl Cli {
     /// Does what was asked; gives the exit code. Errors go to standard error, one line each.
     pub fn run(self) -> u8 {
+        #[cfg(feature = "trace")]
+        warnings::heed();
         let out = &mut io::stdout().lock();
         let result = match self.command {
             #[cfg(feature = "trace")]
@@ -96,6 +98,37 @@ fn hook_probes() -> Vec<doctor::HookProbe> {
 #[cfg(not(feature = "trace"))]
 fn hook_probes() -> Vec<doctor::HookProbe> {
     vec![]
+}
+
+/// Warnings of parts that have nobody to return an error to, as when something cannot be removed.
+#[cfg(feature = "trace")]
+mod warnings {
+    use log::{LevelFilter, Log, Metadata, Record};
+
+    struct ToStandardError;
+
+    impl Log for ToStandardError {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            // What libraries have to say is for whoever mends them.
+            metadata.target().starts_with("kcap")
+        }
+
+        fn log(&self, record: &Record<'_>) {
+            if self.enabled(record.metadata()) {
+                super::say(&record.args().to_string());
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    /// Has them told on standard error.
+    pub fn heed() {
+        // A program around this library may have a logger of its own.
+        if log::set_logger(&ToStandardError).is_ok() {
+            log::set_max_level(LevelFilter::Warn);
+        }
+    }
 }
 
 /// A reader that went away is no error.

@@ -19,14 +19,14 @@ pub(super) const CONTEXT: &str = "/kaniko-context";
 /// Where it writes the image.
 pub(super) const ARCHIVE: &str = "/kaniko-archive/image.tar";
 /// What stands for a value that must not be shown.
-const HIDDEN: &str = "***";
-/// Secrets shorter than this many bytes are not looked for: masking every `1` or `yes` of a log would
+pub(crate) const HIDDEN: &str = "***";
+/// Secrets shorter than this many bytes are not looked for: masking every `1` or `no` of a log would
 /// destroy it, and tell as much.
-const LEAST: usize = 4;
+pub(crate) const LEAST: usize = 3;
 
 /// Flags of a program.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// As the program gets them.
     pub given: Vec<String>,
     /// Without the values that must not be shown.
@@ -60,8 +60,8 @@ pub(super) fn kaniko(request: &Request) -> Result<Arguments> {
     for (_, value) in &request.environment {
         arguments.hide(&value.to_string_lossy());
     }
-    let flags =
-        masked(&request.flags, &["--build-arg"]).context("a flag cannot be passed on to Kaniko")?;
+    let flags = texts(&request.flags).context("a flag cannot be passed on to Kaniko")?;
+    let flags = masked(&flags, &["--build-arg"]);
     arguments.given.extend(flags.given);
     arguments.shown.extend(flags.shown);
     for secret in &flags.secrets {
@@ -72,14 +72,10 @@ pub(super) fn kaniko(request: &Request) -> Result<Arguments> {
 
 /// These flags; `carriers` are those that are followed by, or hold, `NAME=VALUE` with a value that must
 /// not be shown. Nor are passwords in addresses, whichever flag has them.
-///
-/// # Errors
-/// Where one is not UTF-8.
-pub(super) fn masked(flags: &[OsString], carriers: &[&str]) -> Result<Arguments> {
+pub(crate) fn masked(flags: &[&str], carriers: &[&str]) -> Arguments {
     let mut arguments = Arguments::default();
     let mut pair_follows = false;
-    for flag in flags {
-        let flag = text(flag)?;
+    for &flag in flags {
         let start = if pair_follows {
             Some(0)
         } else {
@@ -92,13 +88,13 @@ pub(super) fn masked(flags: &[OsString], carriers: &[&str]) -> Result<Arguments>
         };
         arguments.given.push(flag.to_owned());
         match start.and_then(|start| Some((start, flag[start..].split_once('=')?))) {
-            Some((start, (name, value))) => {
+            Some((start, (name, value))) if !value.is_empty() => {
                 arguments
                     .shown
                     .push(format!("{}{name}={HIDDEN}", &flag[..start]));
                 arguments.hide(value);
             }
-            None => match password(flag) {
+            _ => match password(flag) {
                 Some(password) => {
                     arguments.shown.push(flag.replace(password, HIDDEN));
                     arguments.hide(password);
@@ -108,7 +104,7 @@ pub(super) fn masked(flags: &[OsString], carriers: &[&str]) -> Result<Arguments>
         }
         pair_follows = !pair_follows && carriers.contains(&flag);
     }
-    Ok(arguments)
+    arguments
 }
 
 impl Arguments {
@@ -131,6 +127,14 @@ fn password(flag: &str) -> Option<&str> {
     let (user, _) = authority.rsplit_once('@')?;
     let secret = user.split_once(':').map_or(user, |(_, password)| password);
     (!secret.is_empty()).then_some(secret)
+}
+
+/// The texts, where all are some.
+///
+/// # Errors
+/// Where one is not UTF-8.
+pub(super) fn texts(values: &[OsString]) -> Result<Vec<&str>> {
+    values.iter().map(|value| text(value)).collect()
 }
 
 /// The text, where it is some.
@@ -255,7 +259,7 @@ mod tests {
             "--env-file=x=y",
             "--entrypoint=/x",
         ];
-        let arguments = masked(&flags.map(Into::into), &["--env", "-e"]).unwrap();
+        let arguments = masked(&flags, &["--env", "-e"]);
         assert_eq!(
             arguments.shown,
             [
@@ -284,7 +288,7 @@ mod tests {
             "--label=a@b",
             "https://host/@x",
         ];
-        let arguments = masked(&flags.map(Into::into), &[]).unwrap();
+        let arguments = masked(&flags, &[]);
         assert_eq!(
             arguments.shown,
             [

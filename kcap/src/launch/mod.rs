@@ -1,7 +1,7 @@
 //! From options to a command that runs the executor in a container: by docker, by podman, or in a
 //! bundle of kcap's own.
 
-mod arguments;
+pub(crate) mod arguments;
 mod call;
 pub mod choose;
 pub mod client;

@@ -1,9 +1,7 @@
 //! Keeps secrets out of what is written: values of build arguments, variables and credentials.
 
-/// What is written in place of a secret.
-pub const HIDDEN: &str = "***";
-/// Shorter values are no secrets, and hiding them would make any text unreadable.
-const SHORTEST: usize = 3;
+use crate::launch::arguments::{HIDDEN, LEAST};
+
 /// Lines of the executor's log that name a variable and its value.
 const ASSIGNMENTS: [&str; 2] = ["updating env: ", "Applying label "];
 
@@ -16,7 +14,7 @@ pub struct Mask {
 impl Mask {
     /// Hides these.
     pub fn new(mut secrets: Vec<String>) -> Self {
-        secrets.retain(|secret| secret.len() >= SHORTEST);
+        secrets.retain(|secret| secret.len() >= LEAST);
         // One secret can be a part of another.
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.dedup();

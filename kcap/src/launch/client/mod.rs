@@ -187,8 +187,9 @@ impl Engine for Client {
         let name = self.dialect.name;
         let kaniko = arguments::kaniko(request)?;
         let variables = variables::split(name, &request.environment)?;
-        let own = arguments::masked(&request.engine_flags, &["--env", "-e"])
+        let own = arguments::texts(&request.engine_flags)
             .with_context(|| format!("a flag cannot be passed on to {name}"))?;
+        let own = arguments::masked(&own, &["--env", "-e"]);
         self.uses_this_kernel(&own.given)?;
         let image = self.image(&request.executor)?;
         let archive = request.archive.as_deref().map(Archive::new).transpose()?;
