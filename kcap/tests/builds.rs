@@ -19,6 +19,8 @@ mod failures;
 mod interrupts;
 #[path = "builds/left.rs"]
 mod left;
+#[path = "support/programs.rs"]
+mod programs;
 
 use std::{
     fs::File,

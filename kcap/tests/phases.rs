@@ -6,6 +6,8 @@
 
 #[path = "support/counts.rs"]
 mod counts;
+#[path = "support/programs.rs"]
+mod programs;
 
 use std::{
     env,
@@ -36,22 +38,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-fn kcap() -> PathBuf {
-    env::var_os("KCAP_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_kcap").into(), PathBuf::from)
-}
-
 fn example() -> PathBuf {
-    env::var_os("KCAP_EXECUTOR").map_or_else(
-        || {
-            let test = env::current_exe().expect("a test has a path");
-            let profile = test
-                .ancestors()
-                .nth(2)
-                .expect("tests are in target/PROFILE/deps");
-            profile.join("examples/executor")
-        },
-        PathBuf::from,
-    )
+    programs::example("KCAP_EXECUTOR", "executor")
 }
 
 /// A folder with the executor under its three names, and with Dockerfiles.
@@ -96,7 +84,7 @@ impl Lab {
         let files = ["capture", "ready", "done"].map(|kind| self.path(&format!("{name}.{kind}")));
         let [capture, ready, done] = &files;
         let errors = self.path(&format!("{name}.errors"));
-        let child = Command::new(kcap())
+        let child = Command::new(programs::kcap())
             .args(["run", "--quiet", "--capture", capture])
             .args(["--match", &self.path("kaniko/executor")])
             .arg("--")

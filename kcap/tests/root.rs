@@ -5,6 +5,8 @@
 //! `KCAP_TEST_BIN` and `KCAP_WORKLOAD` name the two programs where they are not beside this
 //! one.
 
+#[path = "support/programs.rs"]
+mod programs;
 #[path = "support/truth.rs"]
 mod truth;
 
@@ -23,22 +25,8 @@ use tempfile::TempDir;
 /// One trace at a time: exactness is about what other load does, and that is made on purpose.
 static ONE: Mutex<()> = Mutex::new(());
 
-fn kcap() -> PathBuf {
-    env::var_os("KCAP_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_kcap").into(), PathBuf::from)
-}
-
 fn workload() -> PathBuf {
-    env::var_os("KCAP_WORKLOAD").map_or_else(
-        || {
-            let test = env::current_exe().expect("a test has a path");
-            let profile = test
-                .ancestors()
-                .nth(2)
-                .expect("tests are in target/PROFILE/deps");
-            profile.join("examples/workload")
-        },
-        PathBuf::from,
-    )
+    programs::example("KCAP_WORKLOAD", "workload")
 }
 
 /// A finished trace.
@@ -58,7 +46,7 @@ impl Traced {
 fn trace(options: &[&str], program: &Path, args: &[&str]) -> Traced {
     let dir = TempDir::new().expect("a temporary folder");
     let (capture, report) = (dir.path().join("capture"), dir.path().join("report"));
-    let output = Command::new(kcap())
+    let output = Command::new(programs::kcap())
         .args(["run", "--quiet", "--capture"])
         .arg(&capture)
         .arg("--report")
@@ -321,7 +309,7 @@ fn two_cpus_hammering_lose_nothing() {
 fn a_forced_hook_is_exact_or_says_what_it_missed() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     for (hook, program) in [("fexit", "kcap_fexit"), ("kprobe", "kcap_kprobe")] {
-        let able = Command::new(kcap())
+        let able = Command::new(programs::kcap())
             .args(["run", "--quiet", "--hook", hook, "--"])
             .arg(workload())
             .arg("list")

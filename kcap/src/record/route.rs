@@ -290,3 +290,130 @@ impl Opened {
         !id.is_empty() && self.cgroups.contains(id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kcap_common::abi::{Key, record};
+
+    use super::*;
+
+    fn enter(program: u32, session: u64) -> Raw {
+        Raw::Enter(record::Enter {
+            kind: record::kind::ENTER,
+            program,
+            tgid: program,
+            how: how::CGROUP,
+            session,
+            time: 0,
+            comm: [0; 16],
+        })
+    }
+
+    fn fork(program: u32, parent: u32) -> Raw {
+        Raw::Fork(record::Fork {
+            kind: record::kind::FORK,
+            program,
+            parent,
+            tgid: program,
+            time: 0,
+            flags: 0,
+        })
+    }
+
+    fn tally(program: u32, count: u64) -> Raw {
+        let key = Key {
+            program,
+            ..Key::default()
+        };
+        Raw::Tally(key, count)
+    }
+
+    fn routed(records: Vec<Raw>) -> Router {
+        let mut router = Router::new(0);
+        for raw in records {
+            router.take(raw, &mut |_| ());
+        }
+        router
+    }
+
+    fn checks(router: &mut Router, session: u64) -> Option<u64> {
+        router.split_off(|id, _| id == session).map(|a| a.checks())
+    }
+
+    #[test]
+    fn counts_go_where_their_lineage_is() {
+        let mut router = routed(vec![
+            enter(1, 100),
+            enter(2, 200),
+            fork(3, 1),
+            fork(4, 2),
+            fork(5, 3),
+            tally(5, 7),
+            tally(4, 11),
+            tally(1, 1),
+        ]);
+        assert_eq!(checks(&mut router, 100), Some(8));
+        assert_eq!(checks(&mut router, 200), Some(11));
+        assert_eq!(checks(&mut router, 100), None, "it was taken out");
+    }
+
+    #[test]
+    fn what_nobody_announced_is_everybodys_loss() {
+        let mut router = routed(vec![enter(1, 100), enter(2, 200), tally(9, 5)]);
+        for session in [100, 200] {
+            let share = router.split_off(|id, _| id == session).unwrap();
+            let end = Finish::default();
+            let capture = share.finish(&end, &Default::default(), &mut |_| HashMap::new());
+            assert_eq!(capture.loss.checks, 5);
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_session_that_is_forgotten() {
+        let mut router = routed(vec![enter(1, 100), fork(2, 1), tally(2, 3)]);
+        router.forget(100);
+        for raw in [fork(3, 2), tally(3, 4), tally(2, 5), enter(4, 100)] {
+            router.take(raw, &mut |_| ());
+        }
+        assert_eq!(checks(&mut router, 100), None);
+        let mut told = 0;
+        router.progress(&mut |_| told += 1);
+        assert_eq!(told, 0);
+        assert_eq!(router.strays.checks(), 0, "nor is it anybody's loss");
+    }
+
+    #[test]
+    fn a_container_is_the_commands_whose_client_has_its_arguments() {
+        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        let mut router = routed(vec![enter(1, 1), enter(2, 20), enter(3, 30)]);
+        for (session, command) in [(20, "/kaniko/executor -f a"), (30, "/kaniko/executor -f b")] {
+            router.session(session).opened = Some(Opened {
+                cgroups: String::new(),
+                command: words(command),
+            });
+        }
+        let started = |router: &Router, command: &str| -> Vec<u64> {
+            let opened = router.opened(1, &words(command)).into_iter();
+            opened
+                .filter(|(.., started)| *started)
+                .map(|(id, ..)| id)
+                .collect()
+        };
+        assert_eq!(started(&router, "docker run image -f b"), [30]);
+        assert_eq!(started(&router, "make"), [0; 0]);
+        router
+            .session(1)
+            .clients
+            .push(words("docker run image -f a"));
+        assert_eq!(started(&router, "make"), [20]);
+        // One that was started by a client whose command line says nothing of it.
+        router.forget(20);
+        assert_eq!(started(&router, "make"), [30]);
+    }
+
+    #[test]
+    fn clients_are_known_by_name() {
+        assert!(is_client(b"/usr/bin/docker\0rest") && is_client(b"podman"));
+        assert!(!is_client(b"/usr/bin/dockerd\0") && !is_client(b"\0"));
+    }
+}

@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::left::Left;
+use super::{left::Left, programs};
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -70,17 +70,7 @@ impl Kind {
 
 /// The known executor.
 pub fn executor() -> PathBuf {
-    env::var_os("KCAP_EXECUTOR").map_or_else(
-        || {
-            let test = env::current_exe().expect("a test has a path");
-            let profile = test
-                .ancestors()
-                .nth(2)
-                .expect("tests are in target/PROFILE/deps");
-            profile.join("examples/executor")
-        },
-        PathBuf::from,
-    )
+    programs::example("KCAP_EXECUTOR", "executor")
 }
 
 /// Whether a program of a 64-bit machine runs without others: its image holds nothing else.
@@ -205,9 +195,7 @@ impl Engine {
 
     /// `kcap build` with this engine.
     pub fn kcap(&self) -> Command {
-        let kcap = env::var_os("KCAP_TEST_BIN")
-            .map_or_else(|| env!("CARGO_BIN_EXE_kcap").into(), PathBuf::from);
-        let mut command = self.command(kcap);
+        let mut command = self.command(programs::kcap());
         command.args(["build", "--engine", self.kind.name()]);
         if self.kind == Kind::Docker {
             // The test's daemon has no network.
