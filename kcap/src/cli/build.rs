@@ -19,6 +19,7 @@ use std::{
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
+    vec,
 };
 
 use anyhow::{Context as _, Result};
@@ -35,7 +36,7 @@ use crate::{
     combine::{Build, Matrix, Status},
     interpret::interpret,
     launch::{Engine, Request},
-    record::{self, Event, Failure, Signals},
+    record::{self, Event, Failure, Job, Signals},
     render::{self, Format},
     report::Report,
 };
@@ -246,16 +247,14 @@ impl Builds {
             }
         }
         let options = args.tracing.options(args.verbose);
-        let traced = record::build(jobs, args.jobs, &options, signals, &mut |job, event| {
-            let position = positions[job];
-            match event {
-                Event::Ended(ended) => {
-                    let name = names[position].clone();
-                    self.builds[position] = Some(self.ended(position, name, *ended, out));
-                }
-                event => self.progress.event(position, &event),
-            }
-        });
+        let mut queue = Queue {
+            jobs: jobs.into_iter(),
+            positions: &positions,
+            names: &names,
+            builds: self,
+            out,
+        };
+        let traced = record::build(&mut queue, args.jobs, &options, signals);
         let Err(Failure::Command(_, why) | Failure::Kcap(why)) = traced else {
             return Ok(());
         };
@@ -318,6 +317,34 @@ impl Builds {
         let line = summary::line(&build);
         (self.progress).ended(position, &line, build.status == Status::Failed);
         build
+    }
+}
+
+/// Builds that wait for their turn.
+struct Queue<'a> {
+    jobs: vec::IntoIter<Job>,
+    /// By a job's position, that of its Dockerfile.
+    positions: &'a [usize],
+    names: &'a [String],
+    builds: &'a mut Builds,
+    out: &'a mut dyn Write,
+}
+
+impl record::Builds for Queue<'_> {
+    fn next(&mut self) -> Option<Job> {
+        self.jobs.next()
+    }
+
+    fn on(&mut self, job: usize, event: Event) {
+        let position = self.positions[job];
+        match event {
+            Event::Ended(ended) => {
+                let name = self.names[position].clone();
+                let build = (self.builds).ended(position, name, *ended, self.out);
+                self.builds.builds[position] = Some(build);
+            }
+            event => self.builds.progress.event(position, &event),
+        }
     }
 }
 

@@ -129,6 +129,7 @@ fn subject(session: &Session<'_>) -> Subject {
             .map(|engine| bounded(engine, TEXT)),
         late: subject.late,
         out_of_memory: subject.out_of_memory,
+        timed_out: subject.timed_out,
         last_step: session.steps.last,
         log: match subject.exit_status {
             Some(0) => Vec::new(),
@@ -205,6 +206,9 @@ fn notes(session: &Session<'_>, mut notes: Vec<String>) -> Vec<String> {
     }
     if capture.subject.out_of_memory {
         notes.push("the container was killed for want of memory".to_owned());
+    }
+    if capture.subject.timed_out {
+        notes.push("the container was killed, since it took longer than it may".to_owned());
     }
     if session.scope.root.is_none() {
         notes

@@ -16,7 +16,7 @@ mod signals;
 mod subject;
 mod trace;
 
-pub use builds::{Event, Job, build};
+pub use builds::{Builds, Event, Job, build};
 pub use late::{Running, attach};
 pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;

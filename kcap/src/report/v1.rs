@@ -131,6 +131,9 @@ pub struct Subject {
     /// The container was killed for want of memory.
     #[serde(default)]
     pub out_of_memory: bool,
+    /// kcap killed it, since it took longer than it may.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timed_out: bool,
     /// Index of the step of the instruction that was worked on last; where the build failed, it is
     /// the one that failed, unless the executor failed between two.
     #[serde(default)]

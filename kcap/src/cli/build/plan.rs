@@ -126,6 +126,7 @@ pub fn job(path: &Path, ready: Ready, request: &Request, engine: &Arc<dyn Engine
         dockerfile: (path.to_owned(), ready.text),
         context: Some(given.display().to_string()),
         launch: Box::new(move || engine.prepare(&request)),
+        timeout: None,
     })
 }
 
