@@ -14,6 +14,7 @@ pub mod host;
 pub mod interpret;
 #[cfg(feature = "trace")]
 pub mod launch;
+pub mod prove;
 #[cfg(feature = "trace")]
 pub mod record;
 pub mod render;
