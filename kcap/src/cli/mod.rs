@@ -9,6 +9,8 @@ pub mod doctor;
 mod options;
 #[cfg(feature = "trace")]
 mod output;
+#[cfg(feature = "trace")]
+pub mod prove;
 pub mod report;
 #[cfg(feature = "trace")]
 pub mod run;
@@ -52,6 +54,9 @@ pub enum Command {
     /// Build Dockerfiles, traced, and say which capabilities they need
     #[cfg(feature = "trace")]
     Build(Box<build::Args>),
+    /// Build Dockerfiles again with less, until the smallest set is found that gives the same image
+    #[cfg(feature = "trace")]
+    Prove(Box<prove::Args>),
     /// Render a saved capture or report
     Report(report::Args),
     /// Say what this host can trace, and what to do where it cannot
@@ -69,6 +74,8 @@ impl Cli {
             Command::Run(args) => return run::run(&args, out),
             #[cfg(feature = "trace")]
             Command::Build(args) => build::run(&args, out),
+            #[cfg(feature = "trace")]
+            Command::Prove(args) => prove::run(&args, out),
             Command::Report(args) => report::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };

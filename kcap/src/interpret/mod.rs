@@ -73,6 +73,7 @@ pub fn interpret(capture: &Capture) -> Report {
         steps: steps(&session, &gathered),
         capabilities,
         trials: Vec::new(),
+        proof: None,
         notes: notes(&session, gathered.notes),
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod arguments;
 mod call;
 pub mod choose;
 pub mod client;
+mod identity;
 pub mod oci;
 mod oom;
 
@@ -118,4 +119,10 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// What is missing, and what to do. Nothing is left behind then.
     fn prepare(&self, request: &Request) -> Result<Launch>;
+
+    /// A digest that says which executor this is; an image is pulled where it is not there.
+    ///
+    /// # Errors
+    /// Where there is none such.
+    fn identify(&self, executor: &Executor) -> Result<String>;
 }

@@ -4,6 +4,7 @@
 pub(crate) mod escape;
 mod json;
 mod matrix;
+mod proof;
 mod rows;
 mod table;
 mod unneeded;

@@ -90,7 +90,7 @@ impl Cache {
             .find(|p| p.exists())
             .unwrap_or(Path::new("/"));
         only_roots(nearest)?;
-        for name in ["", "executors", "names", "builds"] {
+        for name in ["", "executors", "names", "builds", "proofs"] {
             let dir = dir.join(name);
             fs::DirBuilder::new()
                 .recursive(true)
@@ -115,6 +115,11 @@ impl Cache {
     /// Where the bundles of builds are.
     pub fn builds(&self) -> PathBuf {
         self.dir.join("builds")
+    }
+
+    /// Where replays are kept.
+    pub fn proofs(&self) -> PathBuf {
+        self.dir.join("proofs")
     }
 
     /// An image's files: those that are there, or unpacked now, by way of a folder on the same file

@@ -5,7 +5,7 @@
 //! gives the command that runs it (`runtime`). From then on the container is `container`'s.
 
 mod bundle;
-mod cache;
+pub(crate) mod cache;
 mod container;
 mod environment;
 mod executor;
@@ -38,6 +38,7 @@ use self::{
 use super::{
     Engine, Executor, Launch, Request,
     arguments::{self, path_text},
+    identity,
     oom::Log,
 };
 use crate::{
@@ -114,6 +115,19 @@ impl Oci {
 }
 
 impl Engine for Oci {
+    fn identify(&self, executor: &Executor) -> Result<String> {
+        match executor {
+            Executor::Path(path) => identity::of(path),
+            Executor::Image(name) => {
+                let scratch = Bundle::create(&self.cache.builds(), &self.remover)?;
+                self.executor(executor, &scratch.path)?;
+                let known = self.cache.known(name);
+                let known = known.with_context(|| format!("the image {name} is gone again"))?;
+                Ok(known.image)
+            }
+        }
+    }
+
     fn prepare(&self, request: &Request) -> Result<Launch> {
         let network = network(request)?;
         let kaniko = arguments::kaniko(request)?;
