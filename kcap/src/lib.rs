@@ -9,8 +9,10 @@
 pub mod capture;
 pub mod cli;
 pub mod combine;
+pub mod compare;
 pub mod explain;
 pub mod host;
+pub mod image;
 pub mod interpret;
 #[cfg(feature = "trace")]
 pub mod launch;

@@ -16,7 +16,6 @@ mod root;
 mod runtime;
 mod seccomp;
 mod spec;
-mod tarball;
 
 use std::{
     ffi::OsStr,
@@ -229,16 +228,6 @@ fn network(request: &Request) -> Result<Network> {
 fn no_controllers(layout: &Layout) -> bool {
     let controllers = fs::read_to_string(layout.mount.join("cgroup.controllers"));
     controllers.is_ok_and(|names| names.trim().is_empty())
-}
-
-/// The processor of this host, as images name it.
-fn arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    }
 }
 
 /// The Dockerfile and the context, read only: Kaniko writes to neither. Their places are no paths
