@@ -5,12 +5,7 @@ mod budget;
 mod progress;
 
 use std::{
-    collections::BTreeMap,
-    env, fs,
-    io::Write,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-    sync::Arc,
+    collections::BTreeMap, env, fs, io::Write, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -62,8 +57,8 @@ Replays are kept: an interrupted proof goes on where it was, and one that is mad
 is not known.
 
 Exit code: 0 every set was proved (with --budget: was seen to be enough), 1 a build fails with its
-starting set, is unstable, or was interrupted, 2 bad usage, input or environment, 3 not all could be
-proved, or a report is incomplete.")]
+starting set or is unstable, 2 bad usage, input or environment, 3 not all was proved, for want of time
+or for a signal, or a report is incomplete.")]
 pub struct Args {
     /// Most builds beside the first, or how long to go on: 5, 90s, 30m, 2h
     #[arg(long, value_name = "N|TIME", value_parser = budget::parse)]
@@ -109,7 +104,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     let mut shown = vec![];
     let setting = Setting::new(args, &request, &engine)?;
     for (at, planned) in planned.into_iter().enumerate() {
-        let Planned { path, shown: name, ready } = planned;
+        let Planned {
+            path,
+            shown: name,
+            ready,
+        } = planned;
         match ready.and_then(|ready| setting.subject(&path, ready)) {
             Ok(subject) => {
                 subjects.push(subject);
@@ -163,7 +162,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
 
 fn exit_code(builds: &[Build], trouble: bool, limited: bool) -> u8 {
     let state = |build: &Build| {
-        let proof = build.report.as_ref().and_then(|report| report.proof.as_ref());
+        let proof = build
+            .report
+            .as_ref()
+            .and_then(|report| report.proof.as_ref());
         proof.map(|proof| proof.state)
     };
     let is_no = |build: &Build| {

@@ -54,7 +54,7 @@ mod tests {
     struct Works;
 
     impl Engine for Works {
-        fn identify(&self, _: &Executor) -> Result<String> {
+        fn identify(&self, _: &crate::launch::Executor) -> Result<String> {
             unreachable!("nothing is run")
         }
 

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     compare::{Difference, Noise, Place},
     report::{
-        self, Basis, Because, Cap, Capability, Decision, Proof, ProofOutcome, Proven, Proving, Repeat,
-        Report, Trial, Verdict,
+        self, Basis, Because, Cap, Capability, Decision, Proof, ProofOutcome, Proven, Proving,
+        Repeat, Report, Trial, Verdict,
     },
 };
 
@@ -83,7 +83,10 @@ pub fn report(
             observed.required.iter().fold(0, |all, cap| all | cap.bit())
         }
     };
-    observed.trials = judged.iter().map(|(replay, came)| trial(replay, came)).collect();
+    observed.trials = judged
+        .iter()
+        .map(|(replay, came)| trial(replay, came))
+        .collect();
     let kept = replays.iter().filter(|replay| replay.kept).count();
     observed.proof = Some(Proving {
         state,
@@ -110,7 +113,10 @@ fn outcome(end: &End, start: Set) -> (Proven, Option<String>, Set, Set) {
         End::Found(found) => (Proven::Proved, None, found.set, found.set),
         End::Stuck(Stuck::Fails) => (
             Proven::Failed,
-            Some("the build fails with the starting set: mend it, or start with more by --cap-add".into()),
+            Some(
+                "the build fails with the starting set: mend it, or start with more by --cap-add"
+                    .into(),
+            ),
             start,
             0,
         ),
@@ -126,7 +132,10 @@ fn outcome(end: &End, start: Set) -> (Proven, Option<String>, Set, Set) {
         ),
         End::Stuck(Stuck::Void(set)) => (
             Proven::Unfinished,
-            Some(format!("builds with {} could not be carried out", names(*set))),
+            Some(format!(
+                "builds with {} could not be carried out",
+                names(*set)
+            )),
             start,
             0,
         ),
@@ -145,14 +154,18 @@ struct Trials<'a> {
 
 impl<'a> Trials<'a> {
     fn with(&self, set: Set) -> impl Iterator<Item = &'a (&'a Replay, Came)> {
-        self.all.iter().filter(move |(replay, _)| replay.mask() == set)
+        self.all
+            .iter()
+            .filter(move |(replay, _)| replay.mask() == set)
     }
 
     /// The one that shows what becomes of the build without a member.
     fn without(&self, cap: Cap) -> Option<&'a (&'a Replay, Came)> {
-        let differs =
-            |came: &Came| matches!(came, Came::Failed | Came::Changed(_) | Came::Endless);
-        let all = || self.with(self.set & !cap.bit()).filter(|(_, came)| differs(came));
+        let differs = |came: &Came| matches!(came, Came::Failed | Came::Changed(_) | Came::Endless);
+        let all = || {
+            self.with(self.set & !cap.bit())
+                .filter(|(_, came)| differs(came))
+        };
         // One whose trace explains it, where there are several.
         let explained = all().find(|(replay, came)| replay.refusal(cap, came).is_some());
         explained.or_else(|| all().next())
@@ -169,11 +182,15 @@ impl<'a> Trials<'a> {
 fn settle(report: &mut Report, trials: &Trials<'_>, held: Set, state: Proven) {
     let set = trials.set;
     report.required = Cap::of_mask(set).collect();
-    report.unsure.retain(|cap| set & cap.bit() != 0 && held & cap.bit() == 0);
+    report
+        .unsure
+        .retain(|cap| set & cap.bit() != 0 && held & cap.bit() == 0);
     let unseen: Vec<Cap> = Cap::of_mask(set)
         .filter(|cap| report.capabilities.iter().all(|c| c.name != *cap))
         .collect();
-    report.capabilities.extend(unseen.into_iter().map(never_asked));
+    report
+        .capabilities
+        .extend(unseen.into_iter().map(never_asked));
     report.capabilities.sort_by_key(|c| c.number);
     for capability in &mut report.capabilities {
         if set & capability.name.bit() != 0 {
@@ -227,7 +244,10 @@ fn unneeded(capability: &mut Capability, trials: &Trials<'_>) {
         capability.because = Because::Tolerated;
         capability.reason = "proved: the build without it gives the same image".to_owned();
         for evidence in &mut capability.evidence {
-            if evidence.verdict.is_some_and(|verdict| verdict != Verdict::Unneeded) {
+            if evidence
+                .verdict
+                .is_some_and(|verdict| verdict != Verdict::Unneeded)
+            {
                 evidence.verdict = Some(Verdict::Unneeded);
                 evidence.because = Some(Because::Tolerated);
             }
@@ -262,7 +282,13 @@ fn never_asked(cap: Cap) -> Capability {
 
 /// Keeps what the set answers, so that reports can be merged: what it does not answer is no need.
 fn decisions(report: &mut Report, set: Set, held: Set, state: Proven) {
-    let answers = |decision: &Decision| decision.any_of.iter().find(|cap| set & cap.bit() != 0).copied();
+    let answers = |decision: &Decision| {
+        decision
+            .any_of
+            .iter()
+            .find(|cap| set & cap.bit() != 0)
+            .copied()
+    };
     let mut kept: Vec<Decision> = vec![];
     for mut decision in report.decisions.drain(..) {
         let Some(answer) = answers(&decision) else {
@@ -279,7 +305,9 @@ fn decisions(report: &mut Report, set: Set, held: Set, state: Proven) {
     for cap in Cap::of_mask(set) {
         if kept.iter().all(|decision| decision.chosen != cap) {
             let steps = report.capabilities.iter().find(|c| c.name == cap);
-            let step = steps.and_then(|c| c.proof.as_ref()).and_then(|proof| proof.step);
+            let step = steps
+                .and_then(|c| c.proof.as_ref())
+                .and_then(|proof| proof.step);
             kept.push(Decision {
                 any_of: vec![cap],
                 chosen: cap,
@@ -296,7 +324,8 @@ fn decisions(report: &mut Report, set: Set, held: Set, state: Proven) {
 fn shrugged_off_note(report: &Report) -> Option<String> {
     let with = report.capabilities.iter().filter_map(|c| {
         let proof = c.proof.as_ref()?;
-        (!proof.tolerated.is_empty()).then(|| format!("{} ({})", c.name, proof.tolerated.join(", ")))
+        (!proof.tolerated.is_empty())
+            .then(|| format!("{} ({})", c.name, proof.tolerated.join(", ")))
     });
     let all: Vec<String> = with.collect();
     (!all.is_empty()).then(|| {
@@ -308,7 +337,10 @@ fn shrugged_off_note(report: &Report) -> Option<String> {
 }
 
 fn trial(replay: &Replay, came: &Came) -> Trial {
-    let missing = replay.purpose.strip_prefix("without ").and_then(|name| name.parse().ok());
+    let missing = replay
+        .purpose
+        .strip_prefix("without ")
+        .and_then(|name| name.parse().ok());
     let (detail, step) = replay.detail(missing, came);
     let differs = match came {
         Came::Changed(differences) => {

@@ -1,11 +1,6 @@
 //! Carries the proofs of several Dockerfiles out, side by side, by traced builds.
 
-use std::{
-    collections::HashMap,
-    num::NonZeroUsize,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::HashMap, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use super::{
     judge::Came,
@@ -168,7 +163,7 @@ impl Builds for Driver<'_> {
         for _ in 0..self.subjects.len() {
             let at = self.turn % self.subjects.len();
             self.turn += 1;
-            if let Some(trial) = self.subjects[at].proof.next() {
+            if let Some(trial) = self.subjects[at].proof.wanted() {
                 return Some(self.job(at, trial));
             }
         }

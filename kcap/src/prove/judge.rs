@@ -123,7 +123,9 @@ impl Replay {
     /// Capabilities whose refusal is seen to have made the difference.
     fn explained(&self, came: &Came) -> Set {
         let missing = self.report.iter().flat_map(|report| &report.capabilities);
-        let missing = missing.map(|c| c.name).filter(|cap| self.mask() & cap.bit() == 0);
+        let missing = missing
+            .map(|c| c.name)
+            .filter(|cap| self.mask() & cap.bit() == 0);
         missing
             .filter(|cap| self.refusal(*cap, came).is_some())
             .fold(0, |all, cap| all | cap.bit())
@@ -188,7 +190,9 @@ impl Replay {
                     ) | None
                 )
         });
-        let mut lines: Vec<String> = met.map(|e| format!("{} {}x", refused(report, e), e.count)).collect();
+        let mut lines: Vec<String> = met
+            .map(|e| format!("{} {}x", refused(report, e), e.count))
+            .collect();
         lines.dedup();
         if lines.len() > SHOWN {
             let more = lines.len() - SHOWN;
@@ -212,11 +216,15 @@ impl Replay {
             Came::Same => ("same image".into(), None),
             Came::Undecided => ("the same but for content".into(), None),
             Came::Void => (
-                self.void.clone().unwrap_or_else(|| "could not be carried out".into()),
+                self.void
+                    .clone()
+                    .unwrap_or_else(|| "could not be carried out".into()),
                 None,
             ),
             Came::Endless => {
-                let place = last.and_then(|s| s.line).map(|line| format!(" in line {line}"));
+                let place = last
+                    .and_then(|s| s.line)
+                    .map(|line| format!(" in line {line}"));
                 let text = format!(
                     "did not come to an end{} within {:.0} s",
                     place.unwrap_or_default(),
@@ -236,7 +244,9 @@ impl Replay {
                 (format!("{place}{}{because}", self.complaint()), step)
             }
             Came::Changed(differences) => {
-                let first = differences.iter().find(|d| cap.is_some_and(|cap| shows(cap, d)));
+                let first = differences
+                    .iter()
+                    .find(|d| cap.is_some_and(|cap| shows(cap, d)));
                 let first = first.or(differences.first());
                 let more = match differences.len().saturating_sub(1) {
                     0 => String::new(),
@@ -253,7 +263,10 @@ impl Replay {
     /// executor makes of it.
     fn complaint(&self) -> String {
         let log = self.report.iter().flat_map(|r| r.subject.log.iter());
-        let lines: Vec<&str> = log.map(|line| line.trim()).filter(|l| !l.is_empty()).collect();
+        let lines: Vec<&str> = log
+            .map(|line| line.trim())
+            .filter(|l| !l.is_empty())
+            .collect();
         let is_log = |line: &str| {
             ["INFO[", "WARN[", "DEBU[", "time=", "{\""]
                 .iter()
@@ -264,14 +277,19 @@ impl Replay {
         };
         match before.last().filter(|line| !is_log(line)) {
             Some(program) if own.contains("exit status") => (*program).to_owned(),
-            _ => own.strip_prefix("error building image: ").unwrap_or(own).to_owned(),
+            _ => own
+                .strip_prefix("error building image: ")
+                .unwrap_or(own)
+                .to_owned(),
         }
     }
 }
 
 /// A refusal in words: who asked for what, and where.
 fn refused(report: &Report, evidence: &Evidence) -> String {
-    let step = evidence.step.and_then(|i| report.steps.iter().find(|s| s.index == i));
+    let step = evidence
+        .step
+        .and_then(|i| report.steps.iter().find(|s| s.index == i));
     let place = match step {
         Some(step) => match step.line {
             Some(line) => format!(" in line {line}"),
@@ -280,7 +298,11 @@ fn refused(report: &Report, evidence: &Evidence) -> String {
         None => String::new(),
     };
     let call = evidence.syscall.as_deref().unwrap_or("a check");
-    let program = evidence.program.rsplit('/').next().unwrap_or(&evidence.program);
+    let program = evidence
+        .program
+        .rsplit('/')
+        .next()
+        .unwrap_or(&evidence.program);
     format!("{call} of {program}{place} refused")
 }
 

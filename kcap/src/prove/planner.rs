@@ -16,6 +16,11 @@ use crate::{interpret::power, report::Cap};
 const UNEXPLAINED: usize = 3;
 /// The same, where a build did not come to an end: each costs ten times a build.
 const ENDLESS: usize = 2;
+/// The same, where equal builds were seen to come to different things.
+const UNEXPLAINED_FLAKY: usize = 5;
+/// Builds with the starting set more, at most, of which each stands against a set that does not do and
+/// nothing explains why: were it the network, these would fail as well.
+const CONTROLS: usize = 3;
 /// Runs of a set that once did and once did not, at most.
 const MIXED: usize = 5;
 /// Runs of a set that told nothing, at most.
@@ -285,7 +290,7 @@ impl Planner {
         if did_not >= CERTAIN {
             return Err(Halt::Stuck(Stuck::Unstable(self.start)));
         }
-        if did < self.references {
+        if did < self.references + self.unexplained().min(CONTROLS) {
             let trial = Trial {
                 set: self.start,
                 purpose: Purpose::Reference,
@@ -293,6 +298,16 @@ impl Planner {
             return Err(Halt::Ask(trial, Some(Answer::Does)));
         }
         Ok(())
+    }
+
+    /// How many sets do not do, and nothing explains why.
+    fn unexplained(&self) -> usize {
+        let none = BTreeMap::new();
+        let does_not = |set: &&Set| {
+            self.refused(**set) & !**set == 0
+                && matches!(self.answer(**set, &none), Some(Answer::DoesNot))
+        };
+        self.outcomes.keys().filter(does_not).count()
     }
 
     /// A set that does, from one that does not: what was refused is added; where nothing says what is
@@ -390,10 +405,15 @@ impl Planner {
         let guessed_not = guessed.iter().filter(|a| **a == Answer::DoesNot).count();
         let failed = |o: &Outcome| matches!(o, Outcome::Differs { .. } | Outcome::Endless);
         let did_not = count(runs, failed) + guessed_not;
+        let enough = if self.flaky() {
+            UNEXPLAINED_FLAKY
+        } else {
+            UNEXPLAINED
+        };
         match (did, did_not) {
             (0, 0) => None,
             (0, _) if explained > 0 || guessed_not > 0 => Some(Answer::DoesNot),
-            (0, n) if n >= UNEXPLAINED || endless >= ENDLESS => Some(Answer::DoesNot),
+            (0, n) if n >= enough || endless >= ENDLESS => Some(Answer::DoesNot),
             (0, _) => None,
             (_, 0) => Some(Answer::Does),
             // What was refused did it, be it not every time: a build must not depend on luck.

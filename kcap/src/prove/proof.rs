@@ -102,7 +102,11 @@ impl Proof {
             running: vec![],
             undecided: vec![],
             // A second one tells what equal builds differ in; for less than that there is no use.
-            references: if matches!(budget, Budget::Builds(..3)) { 1 } else { 2 },
+            references: if matches!(budget, Budget::Builds(..3)) {
+                1
+            } else {
+                2
+            },
             stale: false,
             hint,
             started: 0,
@@ -201,11 +205,16 @@ impl Proof {
     }
 
     /// The next build that is wanted now, where there is one.
-    pub fn next(&mut self) -> Option<Trial> {
+    pub fn wanted(&mut self) -> Option<Trial> {
         if self.end.is_some() {
             return None;
         }
-        let busy: Vec<Set> = self.running.iter().chain(&self.undecided).copied().collect();
+        let busy: Vec<Set> = self
+            .running
+            .iter()
+            .chain(&self.undecided)
+            .copied()
+            .collect();
         let why = match self.planner.next(&busy, 1) {
             Next::Build(trials) => match (trials.first(), self.spent()) {
                 (None, _) if self.running.is_empty() => {
@@ -268,7 +277,10 @@ impl Proof {
 
     /// How long a build may take.
     pub fn timeout(&self) -> Option<Duration> {
-        let first = self.replays.iter().find(|replay| replay.mask() == self.start)?;
+        let first = self
+            .replays
+            .iter()
+            .find(|replay| replay.mask() == self.start)?;
         let (times, more) = PATIENCE;
         Some(Duration::from_secs_f64(first.seconds) * times + more)
     }
@@ -276,7 +288,11 @@ impl Proof {
     /// How many builds were made, and how many more are expected.
     pub fn progress(&self) -> (usize, usize) {
         let made = self.replays.iter().filter(|replay| !replay.kept).count();
-        let left = if self.end.is_some() { 0 } else { self.planner.expected() };
+        let left = if self.end.is_some() {
+            0
+        } else {
+            self.planner.expected()
+        };
         let limit = match self.budget {
             Budget::Builds(count) => {
                 (count + self.free).saturating_sub(self.started) + self.running.len()
@@ -305,7 +321,11 @@ impl Proof {
 
     /// Why there is no report.
     pub fn why_nothing(&self) -> String {
-        let void = self.replays.iter().rev().find_map(|replay| replay.void.clone());
+        let void = self
+            .replays
+            .iter()
+            .rev()
+            .find_map(|replay| replay.void.clone());
         void.unwrap_or_else(|| match &self.end {
             Some(End::Early { why, .. }) => why.clone(),
             _ => "nothing was built".into(),
@@ -331,7 +351,10 @@ impl Proof {
             }
         }
         if trial.set == self.start && replay.image.is_some() && self.observed.is_none() {
-            let report = replay.report.clone().unwrap_or_else(|| unreachable!("it has an image"));
+            let report = replay
+                .report
+                .clone()
+                .unwrap_or_else(|| unreachable!("it has an image"));
             self.expect(&report);
             self.observed = Some(report);
             if let Some(capture) = &capture {
@@ -424,7 +447,13 @@ impl Proof {
             flaky: self.planner.flaky(),
             repeat: self.repeat.clone(),
         };
-        Some(account::report(observed, &self.replays, &self.noise, &end, &about))
+        Some(account::report(
+            observed,
+            &self.replays,
+            &self.noise,
+            &end,
+            &about,
+        ))
     }
 
     /// The set that was proved.

@@ -79,7 +79,10 @@ impl Store {
         // The kernel decides what is asked for.
         hash.update(fs::read("/proc/sys/kernel/osrelease").unwrap_or_default());
         hash.update(serde_json::to_vec(inputs)?);
-        let name: String = hash.finalize()[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let name: String = hash.finalize()[..16]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         make_room(&proofs, &name);
         Self::at(proofs.join(name))
     }
@@ -212,7 +215,10 @@ impl Store {
 
     /// A file is there whole or not at all.
     fn write(&self, name: &str, contents: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-        let (new, place) = (self.folder.join(format!("{name}.new")), self.folder.join(name));
+        let (new, place) = (
+            self.folder.join(format!("{name}.new")),
+            self.folder.join(name),
+        );
         let write = || -> Result<()> {
             let file = File::create(&new)?;
             contents(&file)?;

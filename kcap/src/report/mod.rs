@@ -7,8 +7,8 @@ mod v1;
 pub use cap::{Cap, UnknownCap};
 pub use v1::{
     Basis, Because, By, Capability, CapabilityStep, Coverage, Decision, Evidence, Executor, Host,
-    Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report, Setting, Sharp, State, Step, Subject, Tool,
-    Trial, Verdict,
+    Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report, Setting, Sharp, State, Step,
+    Subject, Tool, Trial, Verdict,
 };
 
 use std::fmt;

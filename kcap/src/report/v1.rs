@@ -264,7 +264,16 @@ macro_rules! as_serde_name {
     )*};
 }
 
-as_serde_name!(Verdict, Because, Basis, State, By, Sharp, ProofOutcome, Proven);
+as_serde_name!(
+    Verdict,
+    Because,
+    Basis,
+    State,
+    By,
+    Sharp,
+    ProofOutcome,
+    Proven
+);
 
 /// One point where any of several capabilities would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -45,11 +45,17 @@ pub fn check(flags: &[OsString], push: bool) -> Result<()> {
 /// Where they have a build leave out work, or write its image elsewhere.
 pub fn check_replayed(flags: &[OsString]) -> Result<()> {
     for (long, why) in [
-        ("cache", "each build has to do all of its work: leave it out"),
+        (
+            "cache",
+            "each build has to do all of its work: leave it out",
+        ),
         ("tar-path", "the image is kept to be compared: leave it out"),
         ("no-push-cache", "there is no cache: leave it out"),
     ] {
-        if flags.iter().any(|flag| is(flag, long, None) && flag != "--cache=false") {
+        if flags
+            .iter()
+            .any(|flag| is(flag, long, None) && flag != "--cache=false")
+        {
             bail!("Kaniko's --{long} does not go with a proof: {why}");
         }
     }

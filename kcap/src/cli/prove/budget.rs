@@ -16,7 +16,9 @@ pub fn parse(text: &str) -> Result<Budget, String> {
     let digits = text.strip_suffix(['s', 'm', 'h']).unwrap_or(text);
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     match unit {
-        None => Ok(Budget::Builds(usize::try_from(number).map_err(|_| wrong())?)),
+        None => Ok(Budget::Builds(
+            usize::try_from(number).map_err(|_| wrong())?,
+        )),
         Some(unit) => {
             let seconds = number.checked_mul(unit).ok_or_else(wrong)?;
             Ok(Budget::Time(Duration::from_secs(seconds)))

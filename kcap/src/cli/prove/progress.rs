@@ -129,7 +129,10 @@ impl Outcomes<'_> {
             let name = self.name(at);
             let (_, left) = subject.proof.progress();
             let line = if subject.proof.is_begun() {
-                format!("{name}: goes on from {} builds kept; about {left} to make", subject.proof.kept())
+                format!(
+                    "{name}: goes on from {} builds kept; about {left} to make",
+                    subject.proof.kept()
+                )
             } else {
                 let members = subject.request.capabilities.count_ones() as usize;
                 format!(
