@@ -5,15 +5,15 @@
 //! gives the command that runs it (`runtime`). From then on the container is `container`'s.
 
 mod bundle;
-mod cache;
+pub(super) mod cache;
 mod container;
 mod environment;
 mod executor;
 pub(super) mod image;
 mod layer;
-mod pull;
+pub(super) mod pull;
 mod root;
-mod runtime;
+pub(super) mod runtime;
 mod seccomp;
 mod spec;
 mod tarball;
