@@ -2,6 +2,7 @@
 //! bundle of kcap's own.
 
 pub(crate) mod arguments;
+pub mod bases;
 mod call;
 pub mod choose;
 pub mod client;

@@ -11,9 +11,9 @@ mod environment;
 mod executor;
 pub(super) mod image;
 mod layer;
-mod pull;
+pub(super) mod pull;
 mod root;
-mod runtime;
+pub(super) mod runtime;
 mod seccomp;
 mod spec;
 
