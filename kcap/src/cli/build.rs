@@ -154,7 +154,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
         args.report.as_deref(),
         args.capture.as_deref(),
     )?;
-    let (engine, notes) = engine::open(args.engine)?;
+    let (engine, _, notes) = engine::open(args.engine)?;
     let signals = Signals::block().context("cannot listen for signals")?;
 
     let watched = planned.iter().map(Planned::watched).collect();

@@ -1,17 +1,21 @@
 //! `kcap prove -f DOCKERFILE...`: build again with less, until the smallest set is found that gives the
 //! same image.
 
+mod bases;
 mod budget;
 mod progress;
 
 use std::{
-    collections::BTreeMap, env, fs, io::Write, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc,
+    env, fs, io::Write, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc, time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use self::progress::{Outcomes, Progress};
+use self::{
+    bases::Bases,
+    progress::{Outcomes, Progress},
+};
 use super::{
     build::{
         self, engine, find, flags, names,
@@ -28,7 +32,7 @@ use crate::{
         context,
         driver::{self, Subject},
         proof::{Budget, Proof},
-        store::{Inputs, Store},
+        store::{FRESH, Inputs, Store},
     },
     record::{Failure, Signals, masked},
     report::{Proven, Repeat},
@@ -90,7 +94,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
         given.report.as_deref(),
         given.capture.as_deref(),
     )?;
-    let (engine, notes) = engine::open(given.engine)?;
+    let (engine, engine_name, notes) = engine::open(given.engine)?;
     let engine: Arc<dyn Engine> = engine.into();
     let signals = Signals::block().context("cannot listen for signals")?;
 
@@ -102,7 +106,27 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     let mut subjects = vec![];
     // By a subject's position, that of its Dockerfile, and the path as shown.
     let mut shown = vec![];
-    let setting = Setting::new(args, &request, &engine)?;
+    let ready = (planned.iter()).filter_map(|planned| planned.ready.as_ref().ok());
+    let bases = Bases::fetch(ready, &request, engine_name, &mut |line| {
+        progress.note(&line)
+    });
+    // A pull that a signal ended is no reason to go on without what it was to bring.
+    if signals.pending().is_some() {
+        bail!("interrupted before the first build");
+    }
+    let setting = Setting {
+        args,
+        request: Request {
+            unshown: bases.flags(),
+            secrets: bases.secrets(),
+            ..request.clone()
+        },
+        cache: Cache::find().context("a proof needs a place for replays")?,
+        engine: engine_name,
+        executor: engine.identify(&request.executor)?,
+        command: masked(&env::args_os().collect::<Vec<_>>()).0,
+        bases: &bases,
+    };
     for (at, planned) in planned.into_iter().enumerate() {
         let Planned {
             path,
@@ -191,37 +215,25 @@ fn exit_code(builds: &[Build], trouble: bool, limited: bool) -> u8 {
 /// What all proofs of a run have in common.
 struct Setting<'a> {
     args: &'a Args,
-    request: &'a Request,
+    request: Request,
     cache: Cache,
-    engine: String,
+    engine: &'static str,
     executor: String,
     /// The command line, without secrets.
     command: Vec<String>,
+    bases: &'a Bases,
 }
 
-impl<'a> Setting<'a> {
-    fn new(args: &'a Args, request: &'a Request, engine: &Arc<dyn Engine>) -> Result<Self> {
-        let cache = Cache::find().context("a proof needs a place for replays")?;
-        let command: Vec<_> = env::args_os().collect();
-        Ok(Self {
-            args,
-            request,
-            cache,
-            engine: format!("{:?}", args.build.engine),
-            executor: engine.identify(&request.executor)?,
-            command: masked(&command).0,
-        })
-    }
-
+impl Setting<'_> {
     fn subject(&self, path: &Path, ready: Ready) -> Result<Subject> {
-        let request = ready.request(path, self.request)?;
+        let request = ready.request(path, &self.request)?;
         let dockerfile = hex(&Sha256::digest(ready.text()));
         let context = context::digest(&request.context)?;
-        let bases = BTreeMap::new();
+        let (bases, all_known) = self.bases.of(&ready, &request);
         let inputs = Inputs {
             dockerfile: &dockerfile,
             context: &context,
-            engine: &self.engine,
+            engine: self.engine,
             executor: &self.executor,
             bases: &bases,
             given: &given(&request, &self.args.build),
@@ -233,13 +245,20 @@ impl<'a> Setting<'a> {
         }
         let hint = self.hint(&request).unwrap_or(0);
         let budget = self.args.budget.unwrap_or_default();
-        let mut proof = Proof::new(request.capabilities, budget, store, hint);
+        // What a name means can change at any time, where kcap does not know it.
+        let fresh = if all_known { FRESH } else { Duration::ZERO };
+        let mut proof = Proof::new(request.capabilities, budget, store, hint, fresh);
         proof.repeat = Repeat {
             command: self.command.clone(),
             executor: Some(self.executor.clone()),
             context_sha256: Some(context),
             bases,
-            bases_from: "registry".into(),
+            bases_from: if self.bases.are_served() {
+                "kept"
+            } else {
+                "registry"
+            }
+            .into(),
             cache: "off".into(),
             ..Repeat::default()
         };

@@ -29,6 +29,10 @@ pub struct Request {
     pub seccomp: Seccomp,
     /// Flags for Kaniko, as given; they come after those that kcap sets, so that they win.
     pub flags: Vec<OsString>,
+    /// Flags for Kaniko of kcap's own, before those: of use to this run alone, and shown nowhere.
+    pub unshown: Vec<OsString>,
+    /// What in them must not be shown either where Kaniko says it.
+    pub secrets: Vec<String>,
     /// The result may be pushed: without it, `--no-push` is set.
     pub push: bool,
     /// Write the image here as a docker archive (`--tar-path`).

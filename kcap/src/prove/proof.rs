@@ -11,7 +11,7 @@ use super::{
     account::{self, Circumstances, End},
     judge::{Came, Given, Replay},
     planner::{Next, Planner, Purpose, Set, Stuck, Trial},
-    store::{FRESH, Store},
+    store::Store,
 };
 use crate::{
     capture::Capture,
@@ -88,7 +88,8 @@ pub enum Ended {
 
 impl Proof {
     /// Begins, with what is kept in the store.
-    pub fn new(start: Set, budget: Budget, store: Store, hint: Set) -> Self {
+    /// Those that are older than `fresh` count once a build of now agrees with them.
+    pub fn new(start: Set, budget: Budget, store: Store, hint: Set, fresh: Duration) -> Self {
         let mut proof = Self {
             start,
             planner: Planner::new(start),
@@ -116,13 +117,13 @@ impl Proof {
             capture: None,
             repeat: Repeat::default(),
         };
-        proof.resume();
+        proof.resume(fresh);
         proof.judge();
         proof
     }
 
     /// Takes up what is kept.
-    fn resume(&mut self) {
+    fn resume(&mut self, fresh: Duration) {
         let Some((reference, replays)) = self.store.read() else {
             self.store.clear();
             return;
@@ -135,7 +136,7 @@ impl Proof {
             self.store.clear();
             return;
         };
-        self.stale = self.store.age() > FRESH;
+        self.stale = self.store.age() > fresh;
         self.reference = Some(reference);
         self.replays = replays;
         self.capture = self.store.read_capture();
