@@ -88,6 +88,11 @@ pub fn report(
         .map(|(replay, came)| trial(replay, came))
         .collect();
     let kept = replays.iter().filter(|replay| replay.kept).count();
+    // The build that a reader would make again: with the set, else with the starting set.
+    let first = trials
+        .with(about.start)
+        .find(|(replay, _)| replay.image.is_some());
+    let last = trials.sufficient().or(first.map(|(replay, _)| *replay));
     observed.proof = Some(Proving {
         state,
         reason,
@@ -99,10 +104,13 @@ pub fn report(
         build_seconds: round(replays.iter().map(|replay| replay.seconds).sum()),
         flaky: about.flaky,
         noise: noise_of(&judged, noise),
-        image: (judged.iter())
-            .find(|(replay, _)| replay.mask() == about.start && replay.image.is_some())
-            .and_then(|(replay, _)| Some(replay.image.as_ref()?.id.clone())),
-        repeat: about.repeat.clone(),
+        image: last.and_then(|replay| Some(replay.image.as_ref()?.id.clone())),
+        repeat: Repeat {
+            container: last
+                .and_then(|replay| Some(replay.report.as_ref()?.subject.command.clone()))
+                .unwrap_or_default(),
+            ..about.repeat.clone()
+        },
     });
     observed
 }
@@ -421,3 +429,7 @@ pub fn names(set: Set) -> String {
 fn round(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
+
+#[cfg(test)]
+#[path = "account_tests.rs"]
+mod tests;

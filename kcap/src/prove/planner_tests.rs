@@ -135,7 +135,7 @@ fn is_minimal(truth: &Truth, found: Set) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn what_is_found_does_and_nothing_of_it_can_be_left_out(
