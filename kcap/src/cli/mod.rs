@@ -4,6 +4,7 @@
 pub mod build;
 #[cfg(feature = "trace")]
 mod dockerfile;
+pub mod compare;
 pub mod doctor;
 #[cfg(feature = "trace")]
 mod options;
@@ -54,6 +55,8 @@ pub enum Command {
     Build(Box<build::Args>),
     /// Render a saved capture or report
     Report(report::Args),
+    /// Say what differs between two built images; exit 1 where they differ
+    Compare(compare::Args),
     /// Say what this host can trace, and what to do where it cannot
     Doctor(doctor::Args),
 }
@@ -70,6 +73,7 @@ impl Cli {
             #[cfg(feature = "trace")]
             Command::Build(args) => build::run(&args, out),
             Command::Report(args) => report::run(&args, out),
+            Command::Compare(args) => compare::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };
         let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));
