@@ -61,8 +61,15 @@ pub fn run(args: &Args, out: &mut impl Write) -> Result<u8> {
     let names = (name(&args.from), name(&args.to));
     let comparison = Comparison::of((&names.0, &from), (&names.1, &to), args.exact);
     if !args.quiet {
-        render::write_comparison(&comparison, args.all, args.format, args.color.style(), out)
-            .context("cannot write the comparison")?;
+        let style = args.color.style();
+        let written = render::write_comparison(&comparison, args.all, args.format, style, out);
+        match written.and_then(|()| out.flush()) {
+            // The exit code says it to whoever has read enough.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(error).context("cannot write the comparison");
+            }
+            _ => {}
+        }
     }
     Ok(if comparison.same { 0 } else { exit::NO })
 }

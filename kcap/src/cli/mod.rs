@@ -76,7 +76,11 @@ impl Cli {
             Command::Compare(args) => compare::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };
-        let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));
+        let result = result.and_then(|code| match out.flush() {
+            // What the answer is does not depend on whether all of it was read.
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+            _ => Ok(code),
+        });
         match result {
             Ok(code) => code,
             Err(e) if is_broken_pipe(&e) => 0,
