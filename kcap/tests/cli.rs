@@ -8,6 +8,8 @@ mod bad_input;
 mod build;
 #[path = "cli/commands.rs"]
 mod commands;
+#[path = "cli/compare.rs"]
+mod compare;
 #[path = "cli/harness.rs"]
 mod harness;
 #[path = "cli/interrupts.rs"]

@@ -4,6 +4,7 @@
 pub mod build;
 #[cfg(feature = "trace")]
 mod dockerfile;
+pub mod compare;
 pub mod doctor;
 #[cfg(feature = "trace")]
 mod options;
@@ -59,6 +60,8 @@ pub enum Command {
     Prove(Box<prove::Args>),
     /// Render a saved capture or report
     Report(report::Args),
+    /// Say what differs between two built images; exit 1 where they differ
+    Compare(compare::Args),
     /// Say what this host can trace, and what to do where it cannot
     Doctor(doctor::Args),
 }
@@ -77,9 +80,14 @@ impl Cli {
             #[cfg(feature = "trace")]
             Command::Prove(args) => prove::run(&args, out),
             Command::Report(args) => report::run(&args, out),
+            Command::Compare(args) => compare::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };
-        let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));
+        let result = result.and_then(|code| match out.flush() {
+            // What the answer is does not depend on whether all of it was read.
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+            _ => Ok(code),
+        });
         match result {
             Ok(code) => code,
             Err(e) if is_broken_pipe(&e) => 0,

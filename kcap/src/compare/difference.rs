@@ -442,12 +442,18 @@ fn hard_links(both: &[(&Entry, &Entry)], found: &mut Vec<Difference>) {
 /// One line for people, escaped.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Config(name) => write!(f, "config {}: ", escape::head(name, SHOWN))?,
-            Place::History(number) => write!(f, "history {}: ", number + 1)?,
-            Place::Path(path) => write!(f, "{path}: ")?,
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// A path, or what is no path and does not start with a slash.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(name) => write!(f, "config {}", escape::head(name, SHOWN)),
+            Self::History(number) => write!(f, "history {}", number + 1),
+            Self::Path(path) => path.fmt(f),
         }
-        self.what.fmt(f)
     }
 }
 

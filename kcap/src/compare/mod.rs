@@ -8,13 +8,14 @@
 //! Images are strangers' archives. They are read in one pass and never unpacked to the disk, in
 //! bounded memory; a name that is no text stays as it is, and is shown escaped.
 
+pub mod comparison;
 mod config;
 mod difference;
 mod inventory;
 mod judge;
 mod layer;
 #[cfg(test)]
-mod made;
+pub(crate) mod made;
 pub mod noise;
 mod read;
 pub mod tree;

@@ -179,14 +179,15 @@ fn read_layers(images: &[&Opened], known: &Layers) -> Result<HashMap<String, Arc
     let mut jobs: HashMap<&str, Job<'_>> = HashMap::new();
     for image in images {
         for (layer, diff_id) in image.packed.layers.iter().zip(image.document.diff_ids()) {
+            // It has to be there, even if it need not be read.
+            let (size, _) = image
+                .packed
+                .store
+                .open(layer)
+                .with_context(|| format!("cannot read {}", image.name))?;
             if let Some(layer) = known.get(diff_id) {
                 layers.insert(diff_id.clone(), layer);
             } else if !jobs.contains_key(diff_id.as_str()) {
-                let (size, _) = image
-                    .packed
-                    .store
-                    .open(layer)
-                    .with_context(|| format!("cannot read {}", image.name))?;
                 let job = Job {
                     image,
                     layer,

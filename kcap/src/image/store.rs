@@ -64,6 +64,7 @@ impl Store {
     pub fn archive(mut file: File) -> Result<Self> {
         let mut slots = HashMap::new();
         file.seek(SeekFrom::Start(0))?;
+        let length = file.metadata()?.len();
         let mut archive = Archive::new(BufReader::new(&file));
         let entries = archive
             .entries_with_seek()
@@ -77,10 +78,21 @@ impl Store {
                 return Ok(());
             }
             let slot = match member.kind {
-                EntryType::Regular | EntryType::Continuous => Slot::Data {
-                    offset: content.raw_file_position(),
-                    size: member.size,
-                },
+                EntryType::Regular | EntryType::Continuous => {
+                    let offset = content.raw_file_position();
+                    // It is passed over unread.
+                    ensure!(
+                        offset
+                            .checked_add(member.size)
+                            .is_some_and(|end| end <= length),
+                        "the archive ends within {}",
+                        name_shown(&path)
+                    );
+                    Slot::Data {
+                        offset,
+                        size: member.size,
+                    }
+                }
                 EntryType::Link => Slot::Link(member.link.clone()),
                 // `docker save` of old, for a layer that it has already.
                 EntryType::Symlink => Slot::Link(beside(&path, &member.link)),

@@ -1,6 +1,7 @@
 //! From a report to bytes. Everything in a report that the traced build chose (paths, arguments,
 //! names) is untrusted: what reaches a terminal is escaped and bounded.
 
+mod comparison;
 pub(crate) mod escape;
 mod json;
 mod matrix;
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 pub(crate) use table::{duration, names};
 
 use crate::combine::Matrix;
+use crate::compare::comparison::Comparison;
 use crate::explain::Explanation;
 use crate::report::Report;
 
@@ -60,6 +62,24 @@ pub fn write_matrix(
     match format {
         Format::Table => matrix::write(matrix, style, to),
         Format::Json => to.write_all(json::text(matrix)?.as_bytes()),
+    }
+}
+
+/// Renders what two images differ in: as JSON, or for people whatever else the format is; with all
+/// differences where `all`, which JSON always has. The same comparison gives the same bytes.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_comparison(
+    comparison: &Comparison,
+    all: bool,
+    format: Format,
+    style: Style,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    match format {
+        Format::Json => to.write_all(json::text(comparison)?.as_bytes()),
+        _ => comparison::write(comparison, all, style, to),
     }
 }
 

@@ -281,3 +281,45 @@ fn memory_is_bounded() {
     let error = format!("{:#}", read(large.as_slice(), &budget).unwrap_err());
     assert!(error.contains("unpacks to more than"), "{error}");
 }
+
+proptest::proptest! {
+    /// A layer with bytes overwritten or cut off is read or refused, with one plain line.
+    #[test]
+    fn a_damaged_layer_is_no_panic(
+        changes in proptest::collection::vec((0usize..6000, proptest::num::u8::ANY), 1..8),
+        end in 0usize..6000,
+    ) {
+        let xattr: (&str, &[u8]) = ("SCHILY.xattr.security.capability", b"\x01\0\0\x02\n");
+        let mut bytes = Packed::default()
+            .extended(&[xattr, ("path", b"usr/bin/long")])
+            .file("x", "content")
+            .symlink("a", "usr/../b")
+            .device("null", EntryType::Char, 1, 3)
+            .file("a/.wh..wh..opq", "")
+            .link("c", "x")
+            .finish();
+        bytes.truncate(bytes.len() - end.min(bytes.len()) / 4);
+        for (at, byte) in changes {
+            if let Some(old) = bytes.get_mut(at) {
+                *old = byte;
+            }
+        }
+        // Headers that were changed are to be believed.
+        for header in bytes.chunks_exact_mut(512) {
+            if &header[257..262] == b"ustar" {
+                header[148..156].fill(b' ');
+                let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+                header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+            }
+        }
+        match read(bytes.as_slice(), &Budget::default()) {
+            Ok((layer, _)) => {
+                let _ = crate::compare::Tree::flatten([layer.changes.as_slice()]);
+            }
+            Err(e) => {
+                let text = format!("{e:#}");
+                assert!(!text.contains(char::is_control), "{text:?}");
+            }
+        }
+    }
+}
