@@ -57,6 +57,17 @@ impl Given {
     }
 }
 
+/// What a difference in the content of files alone says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing yet: another build with the starting set is to come.
+    Waits,
+    /// Nothing: there is but one build with the starting set, and no time for another.
+    Unknown,
+    /// That the image is another.
+    Decides,
+}
+
 /// What it came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Came {
@@ -81,9 +92,8 @@ impl Replay {
         self.set.iter().fold(0, |all, cap| all | cap.bit())
     }
 
-    /// What it came to, where equal builds differ in `noise`. `last` where no further builds with the
-    /// starting set are to be made: what is not decided by then is a difference.
-    pub fn came(&self, noise: &Noise, last: bool) -> Came {
+    /// What it came to, where equal builds differ in `noise`.
+    pub fn came(&self, noise: &Noise, content: Content) -> Came {
         let Some(report) = &self.report else {
             return Came::Void;
         };
@@ -98,12 +108,12 @@ impl Replay {
             return Came::Failed;
         };
         let decisive = image.decisive(noise);
-        if decisive.is_empty() {
-            Came::Same
-        } else if !last && decisive.iter().all(Difference::is_content) {
-            Came::Undecided
-        } else {
-            Came::Changed(decisive)
+        let is_content = decisive.iter().all(Difference::is_content);
+        match content {
+            _ if decisive.is_empty() => Came::Same,
+            Content::Waits if is_content => Came::Undecided,
+            Content::Unknown if is_content => Came::Same,
+            _ => Came::Changed(decisive),
         }
     }
 

@@ -423,7 +423,8 @@ pub enum Proven {
 /// Differences between builds that decide nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Noise {
-    /// Name of the rule; `unstable` for what differs between builds with the starting set.
+    /// Name of the rule; `unstable` for what differs between builds with the starting set, `undecided`
+    /// for content of which it is not known, since there was but one.
     pub rule: String,
     /// How many places.
     pub places: u64,
