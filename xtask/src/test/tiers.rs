@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::Kind;
 use super::run::{Counter, Tier};
 use crate::setup::{self, Need};
-use crate::vm::{Cgroup, Machine, Preempt};
+use crate::vm::{self, Cgroup, Machine, Preempt};
 use crate::{bpf, lab, sh};
 
 /// The guests: every series of kernels with each preemption mode. The layouts of control groups
@@ -194,6 +194,8 @@ fn vm(tier: &mut Tier) -> Result<()> {
             preempt,
             cgroup,
             processors: 2,
+            memory: vm::MEMORY,
+            disk: None,
             files: programs.files(),
             environment: programs
                 .environment()?
