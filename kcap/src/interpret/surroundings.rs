@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::facts::{Session, parts};
 use super::rules;
-use crate::report::{Cap, Verdict};
+use crate::report::{Cap, Suppressed, Verdict};
 
 /// A kernel setting under which something asks for nothing that elsewhere asks for a capability.
 struct Lenient {
@@ -50,6 +50,12 @@ static LENIENT: &[Lenient] = &[
     },
 ];
 
+/// What docker sets in the network namespace of every container that is not the host's.
+const DOCKER: [(&str, &str); 2] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0-2147483647"),
+];
+
 /// The notes.
 pub fn notes(session: &Session<'_>) -> Vec<String> {
     settings(session)
@@ -58,21 +64,56 @@ pub fn notes(session: &Session<'_>) -> Vec<String> {
         .collect()
 }
 
+/// What the settings hide. Whether the build did any of it is not seen: nothing was asked.
+pub fn suppressed(session: &Session<'_>) -> Vec<Suppressed> {
+    lenient(session)
+        .map(|(row, value)| Suppressed {
+            name: row.cap,
+            setting: row.setting.to_owned(),
+            step: None,
+            reason: format!(
+                "{} asks for nothing under this setting, and for {} under stricter ones: whether \
+                 the build does it is not seen",
+                row.what.replace("{}", &value),
+                row.cap
+            ),
+            value,
+        })
+        .collect()
+}
+
+/// The settings under which something is not asked, with their values where the build ran.
+fn lenient<'s>(session: &'s Session<'_>) -> impl Iterator<Item = (&'static Lenient, String)> + 's {
+    let docker = session.capture.subject.engine.as_deref() == Some("docker");
+    LENIENT.iter().filter_map(move |row| {
+        let value = match DOCKER
+            .iter()
+            .find(|(name, _)| docker && *name == row.setting)
+        {
+            Some((_, value)) => (*value).to_owned(),
+            None => {
+                let value = session.capture.host.sysctl.get(row.setting)?.trim();
+                if !(row.lenient)(value) {
+                    return None;
+                }
+                // Some values are separated by a tab.
+                value.split_ascii_whitespace().collect::<Vec<_>>().join("-")
+            }
+        };
+        Some((row, value))
+    })
+}
+
 fn settings(session: &Session<'_>) -> Option<String> {
-    let sysctl = &session.capture.host.sysctl;
-    let mut open = Vec::new();
-    for row in LENIENT {
-        let value = sysctl.get(row.setting).map(|value| value.trim());
-        if let Some(value) = value.filter(|value| (row.lenient)(value)) {
-            // Some values are separated by a tab.
-            let value = value.split_ascii_whitespace().collect::<Vec<_>>().join("-");
+    let docker = session.capture.subject.engine.as_deref() == Some("docker");
+    let mut open: Vec<String> = lenient(session)
+        .filter(|(row, _)| !docker || DOCKER.iter().all(|(name, _)| *name != row.setting))
+        .map(|(row, value)| {
             let what = row.what.replace("{}", &value);
-            open.push(format!("{what} ({}: {})", row.setting, row.cap));
-        }
-    }
-    // Docker sets both in the network namespace of every container that is not the host's.
-    if session.capture.subject.engine.as_deref() == Some("docker") {
-        open.retain(|text| !text.contains("net.ipv4"));
+            format!("{what} ({}: {})", row.setting, row.cap)
+        })
+        .collect();
+    if docker {
         open.push(
             "in docker's networks low ports (NET_BIND_SERVICE) and ping (NET_RAW)".to_owned(),
         );
@@ -186,6 +227,35 @@ mod tests {
             !notes[0].contains("from 80"),
             "the host's do not hold in a container's network"
         );
+    }
+
+    #[test]
+    fn what_settings_hide_is_structured() {
+        let values = [
+            ("net.ipv4.ip_unprivileged_port_start", "80"),
+            ("net.ipv4.ping_group_range", "1\t0"),
+            ("kernel.dmesg_restrict", "0"),
+        ];
+        let mut capture = capture(&values, 0);
+        let hidden = |capture: &Capture| {
+            let list = suppressed(&Session::of(capture));
+            let short = |s: &Suppressed| (s.name, s.setting.clone(), s.value.clone(), s.step);
+            list.iter().map(short).collect::<Vec<_>>()
+        };
+        let port = "net.ipv4.ip_unprivileged_port_start".to_owned();
+        let log = (
+            Cap::SYSLOG,
+            "kernel.dmesg_restrict".to_owned(),
+            "0".to_owned(),
+            None,
+        );
+        let low = |value: &str| (Cap::NET_BIND_SERVICE, port.clone(), value.to_owned(), None);
+        assert_eq!(hidden(&capture), [low("80"), log.clone()]);
+        // In docker's networks the host's values do not hold.
+        capture.subject.engine = Some("docker".to_owned());
+        let ping = "net.ipv4.ping_group_range".to_owned();
+        let ping = (Cap::NET_RAW, ping, "0-2147483647".to_owned(), None);
+        assert_eq!(hidden(&capture), [low("0"), ping, log]);
     }
 
     #[test]

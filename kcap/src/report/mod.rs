@@ -7,7 +7,8 @@ mod v1;
 pub use cap::{Cap, UnknownCap};
 pub use v1::{
     Basis, Because, By, Capability, CapabilityStep, Coverage, Decision, Evidence, Executor, Host,
-    Loss, Proof, ProofOutcome, Report, Setting, Sharp, State, Step, Subject, Tool, Trial, Verdict,
+    Loss, Proof, ProofOutcome, Report, Setting, Sharp, State, Step, Subject, Suppressed, Tool,
+    Trial, Verdict,
 };
 
 use std::fmt;
@@ -120,6 +121,7 @@ mod tests {
             "capabilities",
             "steps",
             "trials",
+            "suppressed",
         ] {
             assert!(report.contains_key(field), "{field}");
         }
