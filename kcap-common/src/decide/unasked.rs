@@ -1,6 +1,7 @@
 //! Needs that the kernel decides without a check: which ends of a system call tell of one.
 
-use crate::abi::key::unasked::{AMBIENT, CAPSET, EXEC, READS_OWN, SECCOMP};
+use super::argclass;
+use crate::abi::key::unasked::{AMBIENT, CAPSET, EXEC, PING, PORT, READS_OWN, SECCOMP};
 
 /// EPERM.
 const EPERM: i64 = -1;
@@ -55,9 +56,28 @@ pub struct End {
     pub a1: u64,
     /// Return value.
     pub ret: i64,
+    /// A capability was asked for in the call.
+    pub checked: bool,
+    /// The class of `bind`'s and `socket`'s arguments; of any other call 0.
+    pub class: u32,
     /// [`gated_by_seccomp`] of the number, the task has a seccomp filter, and no capability was
     /// asked for in the call.
     pub gated: bool,
+}
+
+/// `socket` and `bind`, which other hosts' settings ask NET_RAW and NET_BIND_SERVICE for.
+#[inline(always)]
+pub const fn opens_network(nr: u64) -> bool {
+    nr == 41 || nr == 49
+}
+
+/// A class of `socket` is that of one for ICMP echoes, over IPv4 or IPv6: datagrams, no raw socket.
+const fn is_ping(class: u32) -> bool {
+    const DGRAM: u32 = 2;
+    matches!(
+        (class & 0xff, class >> 8 & 0xff, class >> 16 & 0xff),
+        (2, DGRAM, 1) | (10, DGRAM, 58)
+    )
 }
 
 /// What the end of a system call tells: one of [`crate::abi::key::unasked`], or 0.
@@ -68,6 +88,8 @@ pub const fn at_exit(end: End) -> u8 {
         a0,
         a1,
         ret,
+        checked,
+        class,
         gated,
     } = end;
     match nr {
@@ -77,6 +99,8 @@ pub const fn at_exit(end: End) -> u8 {
         157 if a0 == PR_CAP_AMBIENT && a1 == PR_CAP_AMBIENT_IS_SET => READS_OWN,
         157 if a0 == PR_CAPBSET_READ => READS_OWN,
         125 if ret == 0 => READS_OWN,
+        49 if ret == 0 && !checked && class >> 8 == argclass::port::LOW => PORT,
+        41 if ret >= 0 && !checked && is_ping(class) => PING,
         _ if gated && (ret == EPERM || ret == ENOSYS) => SECCOMP,
         _ => 0,
     }
@@ -104,8 +128,41 @@ mod tests {
             a0,
             a1,
             ret,
+            checked: false,
+            class: 0,
             gated: filtered && gated_by_seccomp(nr),
         })
+    }
+
+    #[test]
+    fn what_settings_allow_tells_of_a_need_elsewhere() {
+        let at = |nr, ret, checked, class| {
+            at_exit(End {
+                nr,
+                a0: 0,
+                a1: 0,
+                ret,
+                checked,
+                class,
+                gated: false,
+            })
+        };
+        let low = argclass::bind([2, 0, 0, 80]);
+        assert_eq!(at(49, 0, false, low), PORT);
+        assert_eq!(at(49, 0, false, argclass::bind([10, 0, 3, 255])), PORT);
+        assert_eq!(at(49, 0, true, low), 0, "asked and granted");
+        assert_eq!(at(49, -98, false, low), 0, "not bound");
+        for other in [[2, 0, 4, 0], [2, 0, 0, 0], [1, 0, b'/', b'r']] {
+            assert_eq!(at(49, 0, false, argclass::bind(other)), 0);
+        }
+        assert_eq!(at(49, 0, false, argclass::OPAQUE), 0);
+        let socket = |family: u32, kind: u32, protocol: u32| family | kind << 8 | protocol << 16;
+        assert_eq!(at(41, 3, false, socket(2, 2, 1)), PING);
+        assert_eq!(at(41, 3, false, socket(10, 2, 58)), PING);
+        assert_eq!(at(41, -13, false, socket(2, 2, 1)), 0);
+        for other in [socket(2, 3, 1), socket(2, 2, 17), socket(1, 2, 1), 0] {
+            assert_eq!(at(41, 3, false, other), 0);
+        }
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub fn kcap_sys_exit(ctx: BtfTracePointContext) -> i32 {
     }
     let nr = Typed::u64(regs, field!(regs_nr));
     // Of these only some tell of a need: see decide::unasked.
-    if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 {
+    let opened = needs::opens_network(nr) && ret >= 0 && !checked;
+    if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 || opened {
         tell(regs, ret, checked);
     }
     if nr == WRITE && ret > 0 && matches!(Typed::u64(regs, field!(regs_a0)), 1 | 2) {
@@ -207,11 +208,18 @@ fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
     let Some(told) = told(ret) else {
         return 0;
     };
+    let class = if needs::opens_network(nr) {
+        syscall::of_network(nr, regs)
+    } else {
+        0
+    };
     match needs::at_exit(End {
         nr,
         a0,
         a1,
         ret,
+        checked,
+        class,
         gated,
     }) {
         0 => return 0,
@@ -231,7 +239,10 @@ fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
             told.lacking = 1u64 << (cap & 63);
             told.what = unasked::AMBIENT.into();
         }
-        what => told.what = what.into(),
+        what => {
+            told.what = what.into();
+            told.class = class.into();
+        }
     }
     write(regs, told)
 }
@@ -323,8 +334,9 @@ fn write(regs: Ptr, told: &Told) -> u64 {
     let words = key.words();
     let index = tally::hash(&words) & setting!(outcome_mask);
     let n = tally::add(&OUTCOMES, index, &words, 1, loss::UNASKED);
-    // A program that probes its own sets does so in a loop; the first of a key says it all.
-    if told.what == u64::from(unasked::READS_OWN) && n != 1 {
+    // A program that probes its own sets, or opens sockets, does so in a loop; the first of a key says
+    // it all.
+    if told.what >= u64::from(unasked::READS_OWN) && n != 1 {
         return 0;
     }
     let Some(mut record) = tally::RING.reserve::<Unasked>(0) else {

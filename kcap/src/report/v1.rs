@@ -324,7 +324,8 @@ pub struct Suppressed {
     pub name: Cap,
     /// The kernel setting.
     pub setting: String,
-    /// Its value where the build ran.
+    /// Its value where the build ran; empty where that is not known, since a network namespace can have
+    /// one of its own.
     pub value: String,
     /// Index of the step in which the build did it; null where that cannot be seen, so that the
     /// need *would be* hidden.
