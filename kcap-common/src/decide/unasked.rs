@@ -56,10 +56,6 @@ pub struct End {
     pub a1: u64,
     /// Return value.
     pub ret: i64,
-    /// A capability was asked for in the call.
-    pub checked: bool,
-    /// The class of `bind`'s and `socket`'s arguments; of any other call 0.
-    pub class: u32,
     /// [`gated_by_seccomp`] of the number, the task has a seccomp filter, and no capability was
     /// asked for in the call.
     pub gated: bool,
@@ -80,6 +76,17 @@ const fn is_ping(class: u32) -> bool {
     )
 }
 
+/// What a `bind` or `socket` of this class tells, which succeeded and asked nothing: one of
+/// [`crate::abi::key::unasked`], or 0.
+#[inline(always)]
+pub const fn of_network(nr: u64, class: u32) -> u8 {
+    match nr {
+        49 if class >> 8 == argclass::port::LOW => PORT,
+        41 if is_ping(class) => PING,
+        _ => 0,
+    }
+}
+
 /// What the end of a system call tells: one of [`crate::abi::key::unasked`], or 0.
 #[inline(always)]
 pub const fn at_exit(end: End) -> u8 {
@@ -88,8 +95,6 @@ pub const fn at_exit(end: End) -> u8 {
         a0,
         a1,
         ret,
-        checked,
-        class,
         gated,
     } = end;
     match nr {
@@ -99,8 +104,6 @@ pub const fn at_exit(end: End) -> u8 {
         157 if a0 == PR_CAP_AMBIENT && a1 == PR_CAP_AMBIENT_IS_SET => READS_OWN,
         157 if a0 == PR_CAPBSET_READ => READS_OWN,
         125 if ret == 0 => READS_OWN,
-        49 if ret == 0 && !checked && class >> 8 == argclass::port::LOW => PORT,
-        41 if ret >= 0 && !checked && is_ping(class) => PING,
         _ if gated && (ret == EPERM || ret == ENOSYS) => SECCOMP,
         _ => 0,
     }
@@ -128,41 +131,26 @@ mod tests {
             a0,
             a1,
             ret,
-            checked: false,
-            class: 0,
             gated: filtered && gated_by_seccomp(nr),
         })
     }
 
     #[test]
     fn what_settings_allow_tells_of_a_need_elsewhere() {
-        let at = |nr, ret, checked, class| {
-            at_exit(End {
-                nr,
-                a0: 0,
-                a1: 0,
-                ret,
-                checked,
-                class,
-                gated: false,
-            })
-        };
         let low = argclass::bind([2, 0, 0, 80]);
-        assert_eq!(at(49, 0, false, low), PORT);
-        assert_eq!(at(49, 0, false, argclass::bind([10, 0, 3, 255])), PORT);
-        assert_eq!(at(49, 0, true, low), 0, "asked and granted");
-        assert_eq!(at(49, -98, false, low), 0, "not bound");
+        assert_eq!(of_network(49, low), PORT);
+        assert_eq!(of_network(49, argclass::bind([10, 0, 3, 255])), PORT);
         for other in [[2, 0, 4, 0], [2, 0, 0, 0], [1, 0, b'/', b'r']] {
-            assert_eq!(at(49, 0, false, argclass::bind(other)), 0);
+            assert_eq!(of_network(49, argclass::bind(other)), 0);
         }
-        assert_eq!(at(49, 0, false, argclass::OPAQUE), 0);
+        assert_eq!(of_network(49, argclass::OPAQUE), 0);
         let socket = |family: u32, kind: u32, protocol: u32| family | kind << 8 | protocol << 16;
-        assert_eq!(at(41, 3, false, socket(2, 2, 1)), PING);
-        assert_eq!(at(41, 3, false, socket(10, 2, 58)), PING);
-        assert_eq!(at(41, -13, false, socket(2, 2, 1)), 0);
+        assert_eq!(of_network(41, socket(2, 2, 1)), PING);
+        assert_eq!(of_network(41, socket(10, 2, 58)), PING);
         for other in [socket(2, 3, 1), socket(2, 2, 17), socket(1, 2, 1), 0] {
-            assert_eq!(at(41, 3, false, other), 0);
+            assert_eq!(of_network(41, other), 0);
         }
+        assert_eq!(of_network(2, low), 0);
     }
 
     #[test]

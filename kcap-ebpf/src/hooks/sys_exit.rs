@@ -73,9 +73,10 @@ pub fn kcap_sys_exit(ctx: BtfTracePointContext) -> i32 {
     }
     let nr = Typed::u64(regs, field!(regs_nr));
     // Of these only some tell of a need: see decide::unasked.
-    let opened = needs::opens_network(nr) && ret >= 0 && !checked;
-    if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 || opened {
+    if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 {
         tell(regs, ret, checked);
+    } else if needs::opens_network(nr) && ret >= 0 && !checked {
+        opened(regs, nr);
     }
     if nr == WRITE && ret > 0 && matches!(Typed::u64(regs, field!(regs_a0)), 1 | 2) {
         written(regs, ret);
@@ -208,18 +209,11 @@ fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
     let Some(told) = told(ret) else {
         return 0;
     };
-    let class = if needs::opens_network(nr) {
-        syscall::of_network(nr, regs)
-    } else {
-        0
-    };
     match needs::at_exit(End {
         nr,
         a0,
         a1,
         ret,
-        checked,
-        class,
         gated,
     }) {
         0 => return 0,
@@ -239,11 +233,30 @@ fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
             told.lacking = 1u64 << (cap & 63);
             told.what = unasked::AMBIENT.into();
         }
-        what => {
-            told.what = what.into();
-            told.class = class.into();
-        }
+        what => told.what = what.into(),
     }
+    write(regs, told)
+}
+
+/// A `bind` or `socket` that succeeded and asked nothing.
+#[inline(never)]
+fn opened(regs: Ptr, nr: u64) -> u64 {
+    // SAFETY: no arguments; never null.
+    let task = unsafe { bpf_get_current_task() } as Ptr;
+    let entry = scope::of(Probed::u32(task, field!(task_tgid)));
+    if entry == 0 || Probed::u32(task, field!(task_status)) & 2 != 0 {
+        return 0;
+    }
+    let class = syscall::of_network(nr, regs);
+    let what = needs::of_network(nr, class);
+    if what == 0 {
+        return 0;
+    }
+    let Some(told) = told(0) else {
+        return 0;
+    };
+    told.class = class.into();
+    told.what = what.into();
     write(regs, told)
 }
 
