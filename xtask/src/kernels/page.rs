@@ -78,6 +78,8 @@ fn kernels(out: &mut String, rows: &Rows) {
     let differences: Vec<&Difference> = (held.iter()).flat_map(|(_, h)| &h.differences).collect();
     out.push_str("\n### Differences\n\n");
     differing(out, &differences);
+    let runs: Vec<&str> = guests.iter().map(|run| run.name).collect();
+    unsure_only(out, rows, &runs);
     out.push_str("\n### Incomplete reports\n\n");
     incomplete(out, rows, &guests);
     out.push_str("\n### By Dockerfile\n\n| Dockerfile | required (*unsure*) |");
@@ -125,30 +127,33 @@ fn everything(out: &mut String, rows: &Rows) {
         other.len()
     );
     differing(out, &held.differences.iter().collect::<Vec<_>>());
-    let unsure = unsure_only(rows, run.name);
-    if !unsure.is_empty() {
-        out.push_str("\nThe same is required, and another part of it is unsure:\n\n");
-        out.push_str(&unsure);
-    }
+    unsure_only(out, rows, &[run.name]);
 }
 
-/// Dockerfiles of which the same is required, and not the same unsure.
-fn unsure_only(rows: &Rows, run: &str) -> String {
+/// Dockerfiles of which the same is required, and another part of it is unsure.
+fn unsure_only(out: &mut String, rows: &Rows, runs: &[&str]) {
     let base = compare::of(rows, plan::BASE.name);
-    let mut out = String::new();
-    for (name, row) in compare::of(rows, run) {
-        if let Some(base) = base.get(name)
-            && base.required == row.required
-            && base.unsure != row.unsure
-        {
-            let list = |row: &Row| match row.unsure.len() {
-                0 => "nothing".to_owned(),
-                _ => row.unsure.join(" "),
+    let mut alike: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    for run in runs {
+        for (name, row) in compare::of(rows, run) {
+            let Some(base) = base.get(name).filter(|base| base.required == row.required) else {
+                continue;
             };
-            let _ = writeln!(out, "- `{name}`: {}, instead of {}", list(row), list(base));
+            for cap in &row.required {
+                let why = reasons::of(run, name, cap).unwrap_or(UNEXPLAINED);
+                if base.unsure.contains(cap) != row.unsure.contains(cap) {
+                    alike.entry((name, cap, why)).or_default().push(run);
+                }
+            }
         }
     }
-    out
+    if alike.is_empty() {
+        return;
+    }
+    out.push_str("\nRequired in both, and unsure in one of them only:\n\n");
+    for ((name, cap, why), runs) in alike {
+        let _ = writeln!(out, "- `{name}`, {cap} ({}): {why}", runs.join(", "));
+    }
 }
 
 fn less(out: &mut String, rows: &Rows, needs: &Needs, run: Run, title: &str) {
