@@ -155,9 +155,7 @@ pub fn of_evidence(cap: Cap, seen: &Seen<'_>) -> Without {
     };
     match () {
         () if refused && subject.exit_status == Some(0) => Without::WentOn,
-        () if refused && evidence.step.is_some() && evidence.step == stopped => {
-            Without::FailedHere
-        }
+        () if refused && evidence.step.is_some() && evidence.step == stopped => Without::FailedHere,
         () if refused => Without::Unknown,
         () if cap == Cap::FSETID => Without::MayLoseBits,
         () if FATAL.contains(&cap) && seen.executor_in(&FATAL_STEPS) => Without::BuildFails,

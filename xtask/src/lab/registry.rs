@@ -52,7 +52,8 @@ impl Registry {
             .port();
         let address = format!("127.0.0.1:{port}");
         let config = place.join("config.yml");
-        fs::write(&config, settings(data, &address)).with_context(|| format!("cannot write {}", config.display()))?;
+        fs::write(&config, settings(data, &address))
+            .with_context(|| format!("cannot write {}", config.display()))?;
         let log = fs::File::create(place.join("log")).context("cannot make the registry's log")?;
         let mut command = Command::new(setup::registry()?);
         command
