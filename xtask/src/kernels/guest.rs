@@ -1,5 +1,9 @@
 //! Builds in virtual machines: a disk with all that they need, and the captures that come back over
 //! the console.
+//!
+//! An emulated guest can die of a trap that another processor had already taken out of the kernel's code
+//! (`Oops: int3` where a tracepoint was being attached). What arrived before is kept: call again with
+//! `--keep`.
 
 use std::collections::BTreeSet;
 use std::fs;
