@@ -233,7 +233,7 @@ impl Setting<'_> {
     fn subject(&self, path: &Path, ready: Ready) -> Result<Subject> {
         let request = ready.request(path, &self.request)?;
         let dockerfile = hex(&Sha256::digest(ready.text()));
-        let context = context::digest(&request.context, &self.outputs())?;
+        let context = context::digest(&request.context)?;
         let (bases, all_known) = self.bases.of(&ready, &request);
         let inputs = Inputs {
             dockerfile: &dockerfile,
@@ -273,24 +273,6 @@ impl Setting<'_> {
             request,
             proof,
         })
-    }
-
-    /// What kcap writes itself: in a context, it is no part of it.
-    fn outputs(&self) -> Vec<PathBuf> {
-        let given = &self.args.build;
-        let all = [&given.report, &given.capture, &given.out]
-            .into_iter()
-            .flatten();
-        let place = |path: &PathBuf| {
-            let (folder, name) = (path.parent()?, path.file_name()?);
-            let folder = if folder == Path::new("") {
-                Path::new(".")
-            } else {
-                folder
-            };
-            Some(folder.canonicalize().ok()?.join(name))
-        };
-        all.filter_map(place).collect()
     }
 
     /// Where what was proved last of a Dockerfile is kept: a proof of a changed one begins with it.

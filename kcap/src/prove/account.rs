@@ -232,6 +232,7 @@ fn needed(capability: &mut Capability, trials: &Trials<'_>, held: Set) {
             _ => Because::Refused,
         };
     }
+    capability.settle = None;
     capability.reason = format!("proved: without it {detail}");
     capability.proof = Some(Proof {
         outcome: match came {
@@ -249,6 +250,7 @@ fn unneeded(capability: &mut Capability, trials: &Trials<'_>) {
         return;
     };
     let tolerated = replay.shrugged_off(capability.name);
+    capability.settle = None;
     if capability.verdict != Verdict::Unneeded {
         capability.verdict = Verdict::Unneeded;
         capability.because = Because::Tolerated;
@@ -286,6 +288,7 @@ fn never_asked(cap: Cap) -> Capability {
         unasked: 0,
         steps: vec![],
         evidence: vec![],
+        settle: None,
         proof: None,
     }
 }

@@ -4,32 +4,26 @@ use std::{
     fs,
     io::{self, Read as _},
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
 /// SHA-256, in hexadecimal digits, over paths, types, modes, owners, link targets and contents of what
-/// is in the folder, in the order of names, but for `except`. Links are not followed.
+/// is in the folder, in the order of names. Links are not followed.
 ///
 /// # Errors
 /// What cannot be read.
-pub fn digest(folder: &Path, except: &[PathBuf]) -> Result<String> {
+pub fn digest(folder: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 << 10];
-    walk(folder, Path::new(""), except, &mut hash, &mut buffer)
+    walk(folder, Path::new(""), &mut hash, &mut buffer)
         .with_context(|| format!("cannot read the build context {}", folder.display()))?;
     Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
-fn walk(
-    root: &Path,
-    below: &Path,
-    except: &[PathBuf],
-    hash: &mut Sha256,
-    buffer: &mut [u8],
-) -> io::Result<()> {
+fn walk(root: &Path, below: &Path, hash: &mut Sha256, buffer: &mut [u8]) -> io::Result<()> {
     let mut names: Vec<_> = fs::read_dir(root.join(below))?
         .map(|entry| Ok(entry?.file_name()))
         .collect::<io::Result<_>>()?;
@@ -37,9 +31,6 @@ fn walk(
     for name in names {
         let below = below.join(name);
         let path = root.join(&below);
-        if except.contains(&path) {
-            continue;
-        }
         let meta = match path.symlink_metadata() {
             Ok(meta) => meta,
             // Gone since it was listed.
@@ -59,7 +50,7 @@ fn walk(
         }
         hash.update(text);
         if meta.is_dir() {
-            walk(root, &below, except, hash, buffer)?;
+            walk(root, &below, hash, buffer)?;
         } else if meta.is_symlink() {
             hash.update(fs::read_link(&path)?.as_os_str().as_bytes());
         } else if meta.is_file() {
@@ -84,8 +75,7 @@ mod tests {
     #[test]
     fn what_a_build_can_tell_apart_has_another_digest() {
         let dir = tempfile::tempdir().unwrap();
-        let report = dir.path().join("d/report");
-        let of = || digest(dir.path(), std::slice::from_ref(&report)).unwrap();
+        let of = || digest(dir.path()).unwrap();
         let mut seen = vec![of()];
         let mut new = || {
             let digest = of();
@@ -108,10 +98,9 @@ mod tests {
         fs::remove_file(&file).unwrap();
         symlink("d/b", &file).unwrap();
         new();
-        // It neither follows links nor looks at times, nor at what is kcap's own.
+        // It neither follows links nor looks at times.
         let digest = of();
         fs::write(dir.path().join("d/a"), "2").unwrap();
-        fs::write(dir.path().join("d/report"), "{}").unwrap();
         assert_eq!(of(), digest);
     }
 }

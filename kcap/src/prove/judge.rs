@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::planner::{Outcome, Set};
 use crate::{
     compare::{Difference, Judged, Noise, What, sort_out},
-    report::{Because, Cap, Evidence, Report, State, Verdict},
+    report::{Because, Cap, Evidence, Report, State, Step, Verdict},
 };
 
 /// Most lines of a failed build's log, and most differences, that are shown of a replay.
@@ -174,7 +174,7 @@ impl Replay {
         };
         let at = |index: u32| report.steps.iter().find(|s| s.index == index);
         let ran = at(step).is_some_and(|s| s.state == State::Ran && s.kind != "container-start");
-        match report.subject.last_step {
+        match report.subject.failed_step.or(report.subject.last_step) {
             Some(last) => step >= last && ran,
             None => ran,
         }
@@ -220,7 +220,7 @@ impl Replay {
             (Some(report), Some(e)) => format!("; {}", refused(report, e)),
             _ => String::new(),
         };
-        let last = report.and_then(Report::last_step);
+        let last = report.and_then(failed_step);
         let refused_in = refusal.and_then(|e| e.step);
         match came {
             Came::Same => ("same image".into(), None),
@@ -293,6 +293,13 @@ impl Replay {
                 .to_owned(),
         }
     }
+}
+
+/// Where the executor was when it failed, as far as that is known.
+fn failed_step(report: &Report) -> Option<&Step> {
+    let index = report.subject.failed_step;
+    let at = report.steps.iter().find(|step| Some(step.index) == index);
+    at.or_else(|| report.last_step())
 }
 
 /// A refusal in words: who asked for what, and where.

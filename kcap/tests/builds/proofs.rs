@@ -159,8 +159,7 @@ pub fn an_interrupted_proof_goes_on(engine: &mut Engine) {
         command.args(["-f", "app/Dockerfile", "--report", to]);
         command
     };
-    // In the context, of which it is no part.
-    let mut first = prove(engine, "app/r");
+    let mut first = prove(engine, "r");
     let child = first
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -179,7 +178,7 @@ pub fn an_interrupted_proof_goes_on(engine: &mut Engine) {
     }
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    let first = report(&engine.path("app/r"));
+    let first = report(&engine.path("r"));
     assert_ne!(proving(&first).state, Proven::Proved);
     assert!(
         proving(&first)
@@ -189,9 +188,9 @@ pub fn an_interrupted_proof_goes_on(engine: &mut Engine) {
     );
     before.is_all(engine);
 
-    let output = run(&mut prove(engine, "app/r"));
+    let output = run(&mut prove(engine, "r"));
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let second = report(&engine.path("app/r"));
+    let second = report(&engine.path("r"));
     assert_eq!(second.required, [Cap::CHOWN]);
     assert!(proving(&second).kept >= 1, "{}", said(&output));
     before.is_all(engine);
