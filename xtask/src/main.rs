@@ -7,6 +7,7 @@ mod corpus;
 mod demo;
 mod kernels;
 mod lab;
+mod proofs;
 mod setup;
 mod sh;
 mod test;
@@ -43,6 +44,8 @@ enum Task {
     Captures(captures::Args),
     /// Hold what kcap says of the corpus' captures against what replays found
     Verdicts(verdicts::Args),
+    /// Prove the corpus with the real Kaniko, and hold the proofs against what other replays found
+    Proofs(proofs::Args),
     /// Hold what kcap says of the corpus on other kernels, and with more or less allowed, against that
     Kernels(kernels::Args),
     /// Run one program in a virtual machine with a chosen kernel
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Truth(args) => truth::run(&args),
         Task::Captures(args) => captures::run(&args),
         Task::Verdicts(args) => verdicts::run(&args),
+        Task::Proofs(args) => proofs::run(&args),
         Task::Kernels(args) => kernels::run(&args),
         Task::Vm(args) => vm::run(&args),
     };

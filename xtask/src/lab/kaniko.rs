@@ -235,6 +235,11 @@ impl Kaniko {
         ]
     }
 
+    /// Where its registry is on this host.
+    pub fn registry(&self) -> &str {
+        self.registry.address()
+    }
+
     /// The executor's version.
     pub fn version(&self) -> &str {
         &self.version

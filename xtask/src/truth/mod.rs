@@ -5,10 +5,10 @@
 //! then fails, or gives another image, it is needed. Then the needed ones alone must do.
 
 mod image;
-mod judge;
+pub mod judge;
 mod noise;
 pub mod record;
-mod search;
+pub mod search;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
