@@ -11,6 +11,7 @@ pub mod cli;
 pub mod combine;
 pub mod explain;
 pub mod host;
+pub mod input;
 pub mod interpret;
 #[cfg(feature = "trace")]
 pub mod launch;

@@ -6,6 +6,8 @@
 mod bad_input;
 #[path = "cli/build.rs"]
 mod build;
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/harness.rs"]

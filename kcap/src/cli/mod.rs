@@ -2,6 +2,7 @@
 
 #[cfg(feature = "trace")]
 pub mod build;
+pub mod check;
 #[cfg(feature = "trace")]
 mod dockerfile;
 pub mod doctor;
@@ -54,6 +55,8 @@ pub enum Command {
     Build(Box<build::Args>),
     /// Render a saved capture or report
     Report(report::Args),
+    /// Hold reports against what is allowed, or against earlier ones
+    Check(check::Args),
     /// Say what this host can trace, and what to do where it cannot
     Doctor(doctor::Args),
 }
@@ -70,6 +73,7 @@ impl Cli {
             #[cfg(feature = "trace")]
             Command::Build(args) => build::run(&args, out),
             Command::Report(args) => report::run(&args, out),
+            Command::Check(args) => check::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };
         let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));

@@ -1,19 +1,13 @@
 //! `kcap report`: renders a capture or a report. Needs no root and no kernel.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::render::{self, Format, Style};
-use crate::report::Report;
-use crate::{capture, explain, interpret, report};
+use crate::{explain, input};
 
-/// The first bytes of a gzip file.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// Largest report read, in bytes.
-const REPORT_LIMIT: u64 = 256 << 20;
 /// Exit code of success.
 const OK: u8 = 0;
 /// Exit code where the result is incomplete.
@@ -71,7 +65,7 @@ impl Color {
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
     // Before the file is read, which may be slow or standard input.
     let why = args.why.as_deref().map(explain::named).transpose()?;
-    let report = load(&args.file)?;
+    let report = input::report(&args.file)?;
     let (format, style) = (args.format, args.color.style());
     let written = match why {
         Some(cap) => render::write_why(&explain::explain(&report, cap), format, style, out),
@@ -85,53 +79,10 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
     }
 }
 
-/// Reads a report, or interprets a capture.
-fn load(path: &PathBuf) -> anyhow::Result<Report> {
-    let name = if path.as_os_str() == "-" {
-        "standard input".to_owned()
-    } else {
-        path.display()
-            .to_string()
-            .chars()
-            .flat_map(char::escape_debug)
-            .collect()
-    };
-    let input: Box<dyn Read> = if path.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(File::open(path).with_context(|| format!("cannot open {name}"))?)
-    };
-    from_reader(input).with_context(|| format!("cannot read {name}"))
-}
-
-fn from_reader(input: impl Read) -> anyhow::Result<Report> {
-    let mut input = BufReader::new(input);
-    if input.fill_buf()?.starts_with(&GZIP) {
-        return Ok(interpret::interpret(&capture::read(input)?));
-    }
-    let mut text = Vec::new();
-    input.take(REPORT_LIMIT + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > REPORT_LIMIT {
-        bail!(
-            "it is larger than {} MiB, which no report is",
-            REPORT_LIMIT >> 20
-        );
-    }
-    if text.is_empty() {
-        bail!("it is empty; give a file that kcap wrote with --capture or --report");
-    }
-    if !text.trim_ascii_start().starts_with(b"{") {
-        bail!(
-            "neither a capture nor a report; give a file that kcap wrote with --capture or --report"
-        );
-    }
-    Ok(report::from_json(&text)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::Capture;
+    use crate::capture::{self, Capture};
 
     fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, Args) {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -2,6 +2,7 @@
 //! what. Pure functions over owned data.
 
 mod brief;
+pub mod check;
 mod merge;
 mod profiles;
 mod savings;
@@ -19,7 +20,7 @@ pub use profiles::{EXACT, Profile};
 pub use savings::Saving;
 
 use crate::interpret::{power, smallest};
-use crate::report::{Cap, Report, Tool, Verdict};
+use crate::report::{Cap, ParseError, Report, Tool, Verdict};
 
 /// The schema that this version writes.
 pub const SCHEMA: &str = "kcap.matrix/v1";
@@ -384,4 +385,36 @@ fn cells(build: &Build, union: &BTreeSet<Cap>) -> BTreeMap<Cap, Verdict> {
         *cell = need.verdict.max(*cell);
     }
     cells
+}
+
+/// Reads a matrix, the reports in it too where they are wanted; `None` where it is something else.
+///
+/// # Errors
+/// Where it is malformed, or of a version that this kcap does not know.
+pub fn from_json(text: &[u8], reports: bool) -> Result<Option<Matrix>, ParseError> {
+    #[derive(Deserialize)]
+    struct Head {
+        schema: Option<String>,
+    }
+    let head: Head = serde_json::from_slice(text).map_err(ParseError::Malformed)?;
+    match head.schema.as_deref() {
+        Some(SCHEMA) => {}
+        Some(other) if other.starts_with("kcap.matrix/") => {
+            return Err(ParseError::Version(
+                (other.chars().take(64))
+                    .flat_map(char::escape_default)
+                    .collect(),
+            ));
+        }
+        _ => return Ok(None),
+    }
+    let mut matrix: Matrix = serde_json::from_slice(text).map_err(ParseError::Malformed)?;
+    for build in &mut matrix.builds {
+        let whole = std::mem::replace(build, Build::reduced(String::new(), vec![]));
+        *build = whole.with_runs_of_report();
+        if !reports {
+            build.report = None;
+        }
+    }
+    Ok(Some(matrix))
 }

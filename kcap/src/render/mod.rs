@@ -1,6 +1,7 @@
 //! From a report to bytes. Everything in a report that the traced build chose (paths, arguments,
 //! names) is untrusted: what reaches a terminal is escaped and bounded.
 
+mod check;
 pub(crate) mod escape;
 mod json;
 mod matrix;
@@ -11,6 +12,7 @@ mod why;
 
 use std::io::{self, Write};
 
+pub use check::{CheckFormat, write_check};
 #[cfg(feature = "trace")]
 pub(crate) use table::{duration, names};
 

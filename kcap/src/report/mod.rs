@@ -69,7 +69,7 @@ impl fmt::Display for ParseError {
             Self::Malformed(error) => write!(f, "malformed report: {error}"),
             Self::Version(found) => write!(
                 f,
-                "report of schema {found}, but this kcap reads {SCHEMA}; use the kcap that made it"
+                "it has the schema {found}, which this kcap does not know; use the kcap that made it"
             ),
             Self::NotAReport => write!(f, "not a kcap report: no schema {SCHEMA} in it"),
             Self::Excessive { what, most } => write!(

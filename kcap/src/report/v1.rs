@@ -64,7 +64,7 @@ impl Report {
 }
 
 /// What made a report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// `kcap`.
     pub name: String,

@@ -78,7 +78,8 @@ impl Place {
         self.subcommand("build", args)
     }
 
-    fn subcommand<A: AsRef<OsStr>>(
+    /// Any subcommand, in the same way.
+    pub fn subcommand<A: AsRef<OsStr>>(
         &self,
         name: &str,
         args: impl IntoIterator<Item = A>,
