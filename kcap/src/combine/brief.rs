@@ -34,6 +34,15 @@ pub struct Brief {
     pub dockerfile_sha256: Option<String>,
     /// What became of it.
     pub status: Status,
+    /// As a shell gives it; null where the end was not seen.
+    #[serde(default)]
+    pub exit_status: Option<i32>,
+    /// Line of the instruction that was worked on last; where it failed, of the one that failed.
+    #[serde(default)]
+    pub last_line: Option<u32>,
+    /// The container was killed for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
     /// Nothing was lost.
     pub complete: bool,
     /// The trace began when the build was already running.
@@ -184,11 +193,16 @@ impl Brief {
                 state: step.state,
             });
         let subject = lean.subject;
+        let last = (subject.last_step)
+            .and_then(|index| lean.steps.iter().find(|step| step.index == index));
         Self {
             started: bounded(&subject.started),
             dockerfile: subject.dockerfile.map(|name| name.into_owned()),
             dockerfile_sha256: subject.dockerfile_sha256.map(|sha| bounded(&sha)),
             status: Status::of(lean.interrupted, subject.exit_status),
+            exit_status: subject.exit_status,
+            last_line: last.and_then(|step| step.line),
+            out_of_memory: subject.out_of_memory,
             complete: lean.complete,
             late: subject.late,
             basis: lean.basis,

@@ -46,6 +46,17 @@ pub struct Matrix {
     pub builds: Vec<Build>,
 }
 
+/// A build that a capability is for.
+#[derive(Clone, Debug)]
+pub struct Forced<'a> {
+    /// The build.
+    pub build: &'a Build,
+    /// `needed` or `unsure`.
+    pub verdict: Verdict,
+    /// Lines of its Dockerfile where it is needed.
+    pub lines: BTreeSet<u32>,
+}
+
 /// What one set has to hold to be enough for every build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Union {
@@ -310,6 +321,32 @@ impl Matrix {
     pub fn with_profiles(mut self, most: std::num::NonZeroUsize) -> Self {
         self.profiles = profiles::profiles(&self.builds, most.get());
         self
+    }
+
+    /// The builds that a capability of the union is for, with the lines of their Dockerfiles that
+    /// force it; those that need it first.
+    pub fn forced(&self, cap: Cap) -> Vec<Forced<'_>> {
+        let union: BTreeSet<Cap> = self.union.required.iter().copied().collect();
+        let mut forced = Vec::new();
+        for build in &self.builds {
+            let mut found: Option<Forced<'_>> = None;
+            for (run, need) in needs(build) {
+                if answer(run, need, &union) != cap {
+                    continue;
+                }
+                let here = found.get_or_insert(Forced {
+                    build,
+                    verdict: need.verdict,
+                    lines: BTreeSet::new(),
+                });
+                here.verdict = here.verdict.max(need.verdict);
+                let lines = need.at.iter().filter_map(|site| run.place(site.step)?.line);
+                here.lines.extend(lines);
+            }
+            forced.extend(found);
+        }
+        forced.sort_by_key(|forced| std::cmp::Reverse(forced.verdict));
+        forced
     }
 
     /// What a capability is to a build once the union is allowed; `None` where it neither asked for

@@ -50,7 +50,8 @@ pub fn builds(paths: &[PathBuf], keep: Keep) -> anyhow::Result<Many> {
     let mut failed = Vec::new();
     for (file, result) in files.iter().zip(results) {
         match result {
-            Ok(Content::Builds(builds)) => many.builds.extend(builds),
+            Ok(Content::One(build)) => many.builds.push(*build),
+            Ok(Content::Matrix(builds)) => many.builds.extend(builds),
             Ok(Content::Foreign) if file.found => many.foreign += 1,
             Ok(Content::Foreign) => failed.push(anyhow!(
                 "cannot read {}: neither a report nor a matrix of kcap; give a file that kcap wrote",

@@ -59,21 +59,27 @@ pub fn report(path: &Path) -> anyhow::Result<Report> {
 }
 
 /// What a file holds.
-enum Content {
-    Builds(Vec<Build>),
+pub enum Content {
+    /// A report, or a capture.
+    One(Box<Build>),
+    /// A matrix.
+    Matrix(Vec<Build>),
     /// Something well-formed that kcap did not write.
     Foreign,
 }
 
 /// Reads one file for the builds in it: one of a capture or report, all of a matrix. Builds whose
 /// Dockerfile is not known are called after the file. `buffer` is for the file's text.
-fn content(path: &Path, keep: Keep, buffer: &mut Vec<u8>) -> anyhow::Result<Content> {
+///
+/// # Errors
+/// Where the file cannot be read, or is damaged or too large: one line with its name.
+pub fn content(path: &Path, keep: Keep, buffer: &mut Vec<u8>) -> anyhow::Result<Content> {
     let name = shown(path);
     let mut read = || {
         let (mut input, length) = open(path)?;
         if is_capture(&mut input)? {
             let report = interpret::interpret(&capture::read(input)?);
-            return Ok(Content::Builds(vec![build(&name, report, keep)]));
+            return Ok(Content::One(Box::new(build(&name, report, keep))));
         }
         buffer.clear();
         take(input, length, buffer)?;
@@ -91,9 +97,9 @@ fn parse(text: &[u8], name: &str, keep: Keep) -> anyhow::Result<Content> {
         Keep::Reports => report::from_json(text).map(|report| build(name, report, keep)),
     };
     match build {
-        Ok(build) => Ok(Content::Builds(vec![build])),
+        Ok(build) => Ok(Content::One(Box::new(build))),
         Err(ParseError::NotAReport) => match combine::from_json(text, keep == Keep::Reports) {
-            Ok(Some(Matrix { builds, .. })) => Ok(Content::Builds(builds)),
+            Ok(Some(Matrix { builds, .. })) => Ok(Content::Matrix(builds)),
             Ok(None) => Ok(Content::Foreign),
             Err(error) => Err(error.into()),
         },

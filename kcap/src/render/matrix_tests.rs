@@ -2,7 +2,7 @@ use super::*;
 use crate::capture::Capture;
 use crate::interpret::interpret;
 use crate::render::escape::is_unsafe;
-use crate::report::{Capability, Decision};
+use crate::report::{Capability, Decision, Report};
 
 /// A report by a line: a capability's name and `N`, `?` or `.` each.
 fn report(line: &str) -> Report {
@@ -55,17 +55,14 @@ fn text(builds: Vec<Build>, color: bool) -> String {
 }
 
 fn some() -> Vec<Build> {
-    let mut failed = build("services/mail/Dockerfile", "CHOWNN SETUID? SYS_ADMIN.");
-    if let Some(report) = &mut failed.report {
-        report.subject.exit_status = Some(1);
-        report.subject.last_step = Some(report.steps[0].index);
-        report.steps[0].line = Some(12);
-    }
-    failed.status = Status::Failed;
-    let mut cached = build("services/web/Dockerfile", "CHOWN. AUDIT_WRITE?");
-    if let Some(report) = &mut cached.report {
-        report.coverage.cached = 2;
-    }
+    let mut failed = report("CHOWNN SETUID? SYS_ADMIN.");
+    failed.subject.exit_status = Some(1);
+    failed.subject.last_step = Some(failed.steps[0].index);
+    failed.steps[0].line = Some(12);
+    let failed = Build::traced("services/mail/Dockerfile".into(), failed);
+    let mut cached = report("CHOWN. AUDIT_WRITE?");
+    cached.coverage.cached = 2;
+    let cached = Build::traced("services/web/Dockerfile".into(), cached);
     vec![
         build(
             "services/api/Dockerfile",

@@ -3,8 +3,10 @@
 
 mod check;
 pub(crate) mod escape;
+mod fleet;
 mod json;
 mod matrix;
+mod paste;
 mod rows;
 mod table;
 mod unneeded;
@@ -16,8 +18,11 @@ pub use check::{CheckFormat, write_check};
 #[cfg(feature = "trace")]
 pub(crate) use table::{duration, names};
 
+use paste::{Allow, Exporter};
+
 use crate::combine::Matrix;
 use crate::explain::Explanation;
+use crate::input::Keep;
 use crate::report::Report;
 
 /// What a report is rendered as.
@@ -28,6 +33,73 @@ pub enum Format {
     Table,
     /// The report itself, `kcap.report/v1`.
     Json,
+    /// Flags of docker run.
+    Docker,
+    /// Flags of podman run.
+    Podman,
+    /// A container's securityContext; with --wrap pod, a whole pod of Kaniko's.
+    Kubernetes,
+    /// The same with `--wrap pod`.
+    #[value(skip)]
+    KubernetesPod,
+    /// The step of a Tekton task.
+    Tekton,
+    /// GitLab Runner's config.toml.
+    Gitlab,
+    /// A Kyverno policy.
+    Kyverno,
+    /// OpenShift's SecurityContextConstraints.
+    Openshift,
+    /// Capabilities of an OCI runtime's config.json.
+    Oci,
+}
+
+/// What to put a securityContext into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wrap {
+    /// A whole pod that builds with Kaniko.
+    Pod,
+}
+
+impl Format {
+    /// What of several reports it shows.
+    pub fn keep(self) -> Keep {
+        // Each shows what is in briefs.
+        Keep::Briefs
+    }
+
+    /// The format with what it is put into, if that is asked for; `None` where it cannot be.
+    pub fn wrapped(self, wrap: Option<Wrap>) -> Option<Self> {
+        match (self, wrap) {
+            (format, None) => Some(format),
+            (Self::Kubernetes, Some(Wrap::Pod)) => Some(Self::KubernetesPod),
+            _ => None,
+        }
+    }
+
+    /// Several documents of it are told apart by a line.
+    fn is_yaml(self) -> bool {
+        use Format::{Kubernetes, KubernetesPod, Kyverno, Openshift, Tekton};
+        matches!(
+            self,
+            Kubernetes | KubernetesPod | Tekton | Kyverno | Openshift
+        )
+    }
+
+    fn exporter(self) -> Option<&'static dyn Exporter> {
+        match self {
+            Self::Table | Self::Json => None,
+            Self::Docker => Some(&paste::Docker),
+            Self::Podman => Some(&paste::Podman),
+            Self::Kubernetes => Some(&paste::Kubernetes),
+            Self::KubernetesPod => Some(&paste::Pod),
+            Self::Tekton => Some(&paste::Tekton),
+            Self::Gitlab => Some(&paste::Gitlab),
+            Self::Kyverno => Some(&paste::Kyverno),
+            Self::Openshift => Some(&paste::Openshift),
+            Self::Oci => Some(&paste::Oci),
+        }
+    }
 }
 
 /// How a rendering looks.
@@ -42,9 +114,10 @@ pub struct Style {
 /// # Errors
 /// Those of `to`.
 pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write) -> io::Result<()> {
-    match format {
-        Format::Table => table::write(report, style, to),
-        Format::Json => to.write_all(json::text(report)?.as_bytes()),
+    match (format, format.exporter()) {
+        (_, Some(exporter)) => exporter.write(&Allow::of_report(report), to),
+        (Format::Json, None) => to.write_all(json::text(report)?.as_bytes()),
+        _ => table::write(report, style, to),
     }
 }
 
@@ -58,9 +131,18 @@ pub fn write_matrix(
     style: Style,
     to: &mut impl Write,
 ) -> io::Result<()> {
-    match format {
-        Format::Table => matrix::write(matrix, style, to),
-        Format::Json => to.write_all(json::text(matrix)?.as_bytes()),
+    match (format, format.exporter()) {
+        (_, Some(exporter)) => {
+            for (at, allow) in Allow::of_matrix(matrix).iter().enumerate() {
+                if at > 0 && format.is_yaml() {
+                    writeln!(to, "---")?;
+                }
+                exporter.write(allow, to)?;
+            }
+            Ok(())
+        }
+        (Format::Json, None) => to.write_all(json::text(matrix)?.as_bytes()),
+        _ => matrix::write(matrix, style, to),
     }
 }
 

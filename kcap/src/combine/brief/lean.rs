@@ -52,6 +52,10 @@ pub struct Subject<'a> {
     pub capabilities: Vec<Cap>,
     #[serde(default)]
     pub late: bool,
+    #[serde(default)]
+    pub out_of_memory: bool,
+    #[serde(default)]
+    pub last_step: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +132,8 @@ impl<'a> Lean<'a> {
                 started: Cow::Borrowed(&subject.started),
                 capabilities: subject.capabilities.clone(),
                 late: subject.late,
+                out_of_memory: subject.out_of_memory,
+                last_step: subject.last_step,
             },
             complete: report.complete,
             interrupted: report.interrupted,

@@ -14,7 +14,7 @@ fn corpus(name: &str) -> Report {
         env!("CARGO_MANIFEST_DIR")
     );
     let file = std::fs::File::open(path).expect("the corpus has it");
-    interpret(&capture::read(std::io::BufReader::new(file)).expect("it is a capture"))
+    interpret(&capture::read(io::BufReader::new(file)).expect("it is a capture"))
 }
 
 fn check(policy: &str, reports: Vec<Report>) -> Check {
