@@ -14,6 +14,8 @@ mod commands;
 mod harness;
 #[path = "cli/interrupts.rs"]
 mod interrupts;
+#[path = "cli/many.rs"]
+mod many;
 #[path = "cli/names.rs"]
 mod names;
 #[path = "cli/outputs.rs"]

@@ -36,7 +36,7 @@ use crate::{
     interpret::interpret,
     launch::{Engine, Request},
     record::{self, Event, Failure, Signals},
-    render::{self, Format},
+    render::{self, Format, Wrap},
     report::Report,
 };
 
@@ -112,6 +112,9 @@ pub struct Args {
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// With --format kubernetes: what to put the securityContext into
+    #[arg(long, value_enum, value_name = "WHAT")]
+    wrap: Option<Wrap>,
     /// No progress on standard error: only what went wrong
     #[arg(short, long)]
     quiet: bool,
@@ -143,6 +146,7 @@ enum SeccompKind {
 /// # Errors
 /// Bad usage, input or environment that was found before the first build: exit code 2.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
+    let format = (args.format.wrapped(args.wrap)).context("--wrap is for --format kubernetes")?;
     flags::check(&args.kaniko, args.push)?;
     let request = request::request(args)?;
     let found = find::find(&args.files)?;
@@ -178,7 +182,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     if args.stdout_is_taken() {
         return Ok(code);
     }
-    match show(args, builds, out) {
+    match show(args, format, builds, out) {
         Err(e) if !super::is_broken_pipe(&e) => Err(e),
         _ => Ok(code),
     }
@@ -359,13 +363,13 @@ fn exit_code(builds: &[Build], trouble: bool) -> u8 {
 }
 
 /// The report of one Dockerfile, the matrix of several.
-fn show(args: &Args, mut builds: Vec<Build>, out: &mut dyn Write) -> Result<()> {
+fn show(args: &Args, format: Format, mut builds: Vec<Build>, out: &mut dyn Write) -> Result<()> {
     let mut out = io::BufWriter::new(out);
     let style = args.color.style();
     let written = if builds.len() > 1 {
-        render::write_matrix(&Matrix::of(builds), args.format, style, &mut out)
+        render::write_matrix(&Matrix::of(builds), format, style, &mut out)
     } else if let Some(report) = builds.pop().and_then(|build| build.report) {
-        render::write(&report, args.format, style, &mut out)
+        render::write(&report, format, style, &mut out)
     } else {
         Ok(())
     };

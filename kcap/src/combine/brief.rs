@@ -349,6 +349,28 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
+        fn a_damaged_report_is_an_error_or_a_report(
+            capture in arbitrary::capture(),
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<Option<prop::sample::Index>>(),
+        ) {
+            let mut text = serde_json::to_vec(&interpret(&capture)).unwrap();
+            for (at, byte) in damage {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            if let Some(cut) = cut {
+                text.truncate(cut.index(text.len()));
+            }
+            // What reads whole reads lean too, and to the same.
+            if let Ok(report) = crate::report::from_json(&text) {
+                prop_assert_eq!(Brief::from_json(&text).unwrap(), Brief::of(&report));
+            } else if let Err(error) = Brief::from_json(&text) {
+                prop_assert!(!error.to_string().contains('\u{1b}'));
+            }
+        }
+
+        #[test]
         fn read_lean_is_read_whole(capture in arbitrary::capture(), pretty in any::<bool>()) {
             let report = interpret(&capture);
             let text = if pretty {

@@ -9,7 +9,7 @@ use crate::combine::{Forced, Matrix, Saving};
 use crate::report::{Cap, Verdict};
 
 /// Columns of a capability, and of the count.
-const CAP: usize = 18;
+const CAP: usize = 21;
 const COUNT: usize = 14;
 /// Most Dockerfiles named for a capability or a saving.
 const NAMED: usize = 3;

@@ -106,11 +106,11 @@ fn title(matrix: &Matrix) -> String {
         .filter(|(n, _)| *n > 0)
         .map(|(n, what)| format!("{n} {what}"))
         .collect();
-    format!(
-        "{} Dockerfiles   {}",
-        matrix.builds.len(),
-        counts.join(", ")
-    )
+    let all = match matrix.builds.len() {
+        1 => "1 Dockerfile".to_owned(),
+        all => format!("{all} Dockerfiles"),
+    };
+    format!("{all}   {}", counts.join(", "))
 }
 
 fn count(matrix: &Matrix, is: impl Fn(&Build) -> bool) -> usize {

@@ -116,7 +116,7 @@ pub struct Style {
 pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write) -> io::Result<()> {
     match (format, format.exporter()) {
         (_, Some(exporter)) => exporter.write(&Allow::of_report(report), to),
-        (Format::Json, None) => to.write_all(json::text(report)?.as_bytes()),
+        (Format::Json, None) => json::write(report, to),
         _ => table::write(report, style, to),
     }
 }
@@ -141,7 +141,7 @@ pub fn write_matrix(
             }
             Ok(())
         }
-        (Format::Json, None) => to.write_all(json::text(matrix)?.as_bytes()),
+        (Format::Json, None) => json::write(matrix, to),
         _ => matrix::write(matrix, style, to),
     }
 }
@@ -157,7 +157,7 @@ pub fn write_why(
     to: &mut impl Write,
 ) -> io::Result<()> {
     match format {
-        Format::Json => to.write_all(json::text(explanation)?.as_bytes()),
+        Format::Json => json::write(explanation, to),
         _ => why::write(explanation, style, to),
     }
 }

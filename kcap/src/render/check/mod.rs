@@ -42,8 +42,8 @@ pub fn write_check(
 ) -> io::Result<()> {
     match format {
         CheckFormat::Table => table::write(check, style, to),
-        CheckFormat::Json => to.write_all(json::text(check)?.as_bytes()),
-        CheckFormat::Sarif => to.write_all(json::text(&sarif::log(check))?.as_bytes()),
+        CheckFormat::Json => json::write(check, to),
+        CheckFormat::Sarif => json::write(&sarif::log(check), to),
         CheckFormat::Junit => to.write_all(junit::text(check)?.as_bytes()),
     }
 }

@@ -8,8 +8,7 @@ use super::{Allow, Exporter, commented};
 pub struct Kyverno;
 
 /// Whom it is for, and when.
-const MATCH: &str = "\
-    match:
+const MATCH: &str = "    match:
       any:
       - resources:
           kinds:
@@ -24,8 +23,7 @@ const MATCH: &str = "\
     validate:
       failureAction: Enforce";
 /// What is looked at.
-const EACH: &str = "\
-      foreach:
+const EACH: &str = "      foreach:
       - list: request.object.spec.[ephemeralContainers, initContainers, containers][]
         deny:
           conditions:

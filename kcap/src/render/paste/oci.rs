@@ -60,6 +60,6 @@ impl Exporter for Oci {
             },
             annotations,
         };
-        to.write_all(json::text(&config)?.as_bytes())
+        json::write(&config, to)
     }
 }

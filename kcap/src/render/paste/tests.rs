@@ -126,14 +126,16 @@ fn escalation_is_forbidden_only_where_nothing_gains_by_it() {
     // A user's program with file capabilities, and one with the set-user-ID bit.
     for (name, program) in [
         ("x-edge-proxy", "proxyd in line 12"),
-        ("su-user", "su"),
-        ("apt-sudo", "sudo"),
+        ("ping-as-user", "ping in line 5"),
+        ("apt-sudo", "sudo in line 6"),
     ] {
         let Escalation::Needed(place) = allow(&corpus(name)) else {
             panic!("{name}: {:?}", allow(&corpus(name)));
         };
         assert!(place.contains(program), "{name}: {place}");
     }
+    // Root that runs su gains nothing.
+    assert_eq!(allow(&corpus("su-user")), Escalation::NotSeen);
     // What was not seen to the end, or not looked at, forbids nothing.
     let mut report = corpus("chown-run");
     report.complete = false;
