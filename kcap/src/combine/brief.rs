@@ -366,7 +366,8 @@ mod tests {
             if let Ok(report) = crate::report::from_json(&text) {
                 prop_assert_eq!(Brief::from_json(&text).unwrap(), Brief::of(&report));
             } else if let Err(error) = Brief::from_json(&text) {
-                prop_assert!(!error.to_string().contains('\u{1b}'));
+                let control = error.to_string().contains('\u{1b}');
+                prop_assert!(!control, "{error:?}");
             }
         }
 

@@ -141,7 +141,7 @@ pub fn log(check: &Check) -> Log {
             },
         })
     });
-    let notes = (check.notes.iter().cloned()).chain([format!("{}", title(check))]);
+    let notes = (check.notes.iter().cloned()).chain([title(check)]);
     let notes = notes.map(|note| Notification {
         level: "note",
         message: Text { text: shown(&note) },
