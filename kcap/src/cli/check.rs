@@ -1,8 +1,8 @@
 //! `kcap check`: reports against what is allowed, or against earlier reports.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -74,7 +74,15 @@ pub struct Args {
 /// # Errors
 /// Where the policy or a report cannot be read, or `out` not written: exit code 2.
 pub fn run(args: &Args, out: &mut impl Write) -> Result<u8> {
-    let check = check(args)?;
+    let mut check = check(args)?;
+    // A forge finds a file by its path in the repository.
+    if let Ok(here) = env::current_dir() {
+        for path in check.builds.iter_mut().filter_map(|b| b.path.as_mut()) {
+            if let Ok(below) = Path::new(path).strip_prefix(&here) {
+                *path = below.to_string_lossy().into_owned();
+            }
+        }
+    }
     write_check(&check, args.format, args.color.style(), out)
         .and_then(|()| out.flush())
         .context("cannot write to standard output")?;

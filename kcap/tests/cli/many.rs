@@ -209,3 +209,49 @@ fn each_format_to_paste_holds_the_set() {
         }
     }
 }
+
+/// Most memory that a process held, in KiB; waits for it.
+fn peak(mut command: std::process::Command) -> (i32, i64) {
+    let child = command.spawn().expect("kcap starts");
+    let (mut status, id) = (0, i32::try_from(child.id()).expect("it is small"));
+    // SAFETY: plain numbers, filled in by the kernel.
+    let mut used: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: our child, which nobody else waits for, and places that outlive the call.
+    let ended = unsafe { libc::wait4(id, &raw mut status, 0, &raw mut used) };
+    assert_eq!(ended, id);
+    (libc::WEXITSTATUS(status), used.ru_maxrss)
+}
+
+#[test]
+fn memory_does_not_grow_with_what_is_read() {
+    let place = Place::new();
+    let done = report(&place, &["--format", "json", &corpus("x-edge-proxy")]);
+    let text = done.stdout();
+    fs::create_dir(place.path("reports")).expect("it is ours");
+    for n in 0..600 {
+        let text = text.replace("corpus/x-edge-proxy", &format!("team-{n}"));
+        fs::write(place.path(format!("reports/{n}.json")), text).expect("it is ours");
+    }
+    // A file of 2 GiB that takes no room.
+    let file = fs::File::create(place.path("big.json")).expect("it is ours");
+    std::io::Write::write_all(&mut &file, b"{").expect("it is ours");
+    file.set_len(2 << 30).expect("it is sparse");
+    let quiet = |args: &[&str]| {
+        let mut command = place.subcommand("report", args);
+        command.stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::null());
+        peak(command)
+    };
+    let (code, one) = quiet(&["reports/0.json"]);
+    assert_eq!(code, 0);
+    let (code, all) = quiet(&["reports"]);
+    assert_eq!(code, 0);
+    let read = (text.len() * 600 / 1024) as i64;
+    assert!(
+        all - one < read / 3,
+        "{one} KiB for one, {all} for all {read}"
+    );
+    let (code, big) = quiet(&["big.json"]);
+    assert_eq!(code, 2);
+    assert!(big < 2 * one, "{big} KiB, and {one} for one");
+}

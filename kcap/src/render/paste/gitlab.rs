@@ -29,12 +29,9 @@ impl Exporter for Gitlab {
         writeln!(to, "  [runners.docker]")?;
         writeln!(to, "    cap_drop = [\"ALL\"]\n    cap_add = [{add}]")?;
         writeln!(to, "  [runners.kubernetes]")?;
-        writeln!(to, "    # {}", allow.escalation.why())?;
-        writeln!(
-            to,
-            "    allow_privilege_escalation = {}",
-            allow.escalation.allow()
-        )?;
+        let (escalates, why) = allow.escalates_in_pod();
+        writeln!(to, "    # {why}")?;
+        writeln!(to, "    allow_privilege_escalation = {escalates}")?;
         writeln!(
             to,
             "    [runners.kubernetes.build_container_security_context.capabilities]"

@@ -56,12 +56,9 @@ impl Exporter for Pod {
 /// `securityContext:` and what is below it.
 pub(super) fn context(allow: &Allow, indent: &str, to: &mut dyn Write) -> io::Result<()> {
     writeln!(to, "{indent}securityContext:")?;
-    writeln!(to, "{indent}  # {}", allow.escalation.why())?;
-    writeln!(
-        to,
-        "{indent}  allowPrivilegeEscalation: {}",
-        allow.escalation.allow()
-    )?;
+    let (escalates, why) = allow.escalates_in_pod();
+    writeln!(to, "{indent}  # {why}")?;
+    writeln!(to, "{indent}  allowPrivilegeEscalation: {escalates}")?;
     writeln!(to, "{indent}  capabilities:")?;
     writeln!(to, "{indent}    drop:\n{indent}    - ALL")?;
     if allow.add.is_empty() {

@@ -215,6 +215,15 @@ impl Allow {
         lines
     }
 
+    /// What `allowPrivilegeEscalation` has to be in a pod, and why, safe to show: beside SYS_ADMIN
+    /// Kubernetes takes it for true, and refuses false.
+    fn escalates_in_pod(&self) -> (bool, String) {
+        if self.escalation == Escalation::NotSeen && self.add.contains(&Cap::SYS_ADMIN) {
+            return (true, "Kubernetes refuses false beside SYS_ADMIN".to_owned());
+        }
+        (self.escalation.allow(), self.escalation.why())
+    }
+
     /// One run cannot settle it.
     fn is_unsure(&self, cap: Cap) -> bool {
         self.unsure.contains(&cap)

@@ -19,8 +19,9 @@ impl Exporter for Openshift {
         for what in ["DirVolumePlugin", "IPC", "Network", "PID", "Ports"] {
             writeln!(to, "allowHost{what}: false")?;
         }
-        writeln!(to, "# {}", allow.escalation.why())?;
-        writeln!(to, "allowPrivilegeEscalation: {}", allow.escalation.allow())?;
+        let (escalates, why) = allow.escalates_in_pod();
+        writeln!(to, "# {why}")?;
+        writeln!(to, "allowPrivilegeEscalation: {escalates}")?;
         writeln!(
             to,
             "allowPrivilegedContainer: false\nreadOnlyRootFilesystem: false"

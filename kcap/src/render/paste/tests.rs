@@ -147,6 +147,18 @@ fn escalation_is_forbidden_only_where_nothing_gains_by_it() {
 }
 
 #[test]
+fn kubernetes_is_not_asked_to_forbid_escalation_beside_sys_admin() {
+    let mut report = corpus("chown-run");
+    let escalates = |report: &Report| {
+        let value = yaml(&text(report, Format::Kubernetes));
+        value["securityContext"]["allowPrivilegeEscalation"].clone()
+    };
+    assert_eq!(escalates(&report), false);
+    report.required.push(Cap::SYS_ADMIN);
+    assert_eq!(escalates(&report), true);
+}
+
+#[test]
 fn docker_s_flags_are_read_back_as_the_same_set() {
     for report in reports() {
         for (format, engine) in [(Format::Docker, "docker"), (Format::Podman, "podman")] {
