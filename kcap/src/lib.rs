@@ -9,12 +9,15 @@
 pub mod capture;
 pub mod cli;
 pub mod combine;
+pub mod compare;
 pub mod explain;
 pub mod host;
 pub mod input;
+pub mod image;
 pub mod interpret;
 #[cfg(feature = "trace")]
 pub mod launch;
+pub mod prove;
 #[cfg(feature = "trace")]
 pub mod record;
 pub mod render;

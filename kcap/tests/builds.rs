@@ -21,6 +21,8 @@ mod interrupts;
 mod left;
 #[path = "support/programs.rs"]
 mod programs;
+#[path = "builds/proofs.rs"]
+mod proofs;
 
 use std::{
     fs::File,
@@ -89,4 +91,15 @@ by_each_engine! {
     interrupts::a_signal_at_any_moment_leaves_nothing_behind,
     interrupts::what_was_seen_until_a_signal_is_written,
     errors::what_is_missing_is_named,
+    proofs::a_proved_set_is_enough_and_none_of_it_can_be_left_out,
+    proofs::an_interrupted_proof_goes_on,
+}
+
+by_each_engine! {
+    @ oci_only, Oci,
+    proofs::what_differs_at_random_is_no_requirement,
+    proofs::what_fails_at_random_is_no_requirement,
+    proofs::a_budget_stops_with_what_is_known,
+    proofs::a_build_that_waits_for_ever_is_ended,
+    proofs::several_are_proved_side_by_side
 }

@@ -10,6 +10,8 @@ mod build;
 mod check;
 #[path = "cli/commands.rs"]
 mod commands;
+#[path = "cli/compare.rs"]
+mod compare;
 #[path = "cli/harness.rs"]
 mod harness;
 #[path = "cli/interrupts.rs"]

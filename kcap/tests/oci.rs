@@ -114,6 +114,8 @@ impl Builds {
             capabilities: FEW,
             seccomp: Seccomp::Docker,
             flags: Vec::new(),
+            unshown: vec![],
+            secrets: vec![],
             push: false,
             archive: Some(self.path("image.tar")),
             environment: Vec::new(),

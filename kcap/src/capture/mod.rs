@@ -108,6 +108,9 @@ pub struct Subject {
     pub late: bool,
     /// The container was killed for want of memory.
     pub out_of_memory: bool,
+    /// kcap killed it, since it took longer than it may.
+    #[serde(default)]
+    pub timed_out: bool,
 }
 
 /// Clock anchors.

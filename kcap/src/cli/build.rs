@@ -1,16 +1,16 @@
 //! `kcap build -f DOCKERFILE...`: build each in a container of its own, traced, one report each.
 
-mod capabilities;
-mod engine;
-mod find;
-mod flags;
-mod log;
-mod names;
-mod plan;
-mod progress;
-mod request;
-mod results;
-mod summary;
+pub(super) mod capabilities;
+pub(super) mod engine;
+pub(super) mod find;
+pub(super) mod flags;
+pub(super) mod log;
+pub(super) mod names;
+pub(super) mod plan;
+pub(super) mod progress;
+pub(super) mod request;
+pub(super) mod results;
+pub(super) mod summary;
 
 use std::{
     env,
@@ -19,6 +19,7 @@ use std::{
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
+    vec,
 };
 
 use anyhow::{Context as _, Result};
@@ -35,7 +36,7 @@ use crate::{
     combine::{Build, Matrix, Status},
     interpret::interpret,
     launch::{Engine, Request},
-    record::{self, Event, Failure, Signals},
+    record::{self, Event, Failure, Job, Signals},
     render::{self, Format, Wrap},
     report::Report,
 };
@@ -65,75 +66,75 @@ pub struct Args {
     /// A Dockerfile; or a folder, for every Dockerfile below it; or a pattern such as
     /// '*/Dockerfile'
     #[arg(short, long = "file", value_name = "DOCKERFILE", num_args = 1..)]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// The build context, a folder; without it, each Dockerfile's own
     #[arg(short, long, value_name = "CONTEXT")]
-    context: Option<PathBuf>,
+    pub(super) context: Option<PathBuf>,
     /// What runs the containers
     #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
-    engine: engine::Kind,
+    pub(super) engine: engine::Kind,
     /// The executor: an image's name, or the path of an OCI layout, a docker archive or a Kaniko
     /// binary
     #[arg(long, value_name = "IMAGE|PATH", default_value = engine::EXECUTOR)]
-    executor: OsString,
+    pub(super) executor: OsString,
     /// Capabilities that the container does not get, of Docker's default ones: names, or all
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    cap_drop: Vec<Named>,
+    pub(super) cap_drop: Vec<Named>,
     /// Capabilities that it gets beside: names, or all
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    cap_add: Vec<Named>,
+    pub(super) cap_add: Vec<Named>,
     /// The container's seccomp profile: docker's, or none
     #[arg(long, value_enum, default_value_t, value_name = "PROFILE")]
-    seccomp: SeccompKind,
+    pub(super) seccomp: SeccompKind,
     /// The container's network, as the engine calls it
     #[arg(long, value_name = "NETWORK")]
-    network: Option<String>,
+    pub(super) network: Option<String>,
     /// A variable of the executor; without a value, kcap's own is passed on
     #[arg(long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
+    pub(super) env: Vec<OsString>,
     /// A flag for docker or podman, such as --engine-flag=--memory=4g; several can be given
     #[arg(long = "engine-flag", value_name = "FLAG", allow_hyphen_values = true)]
-    engine_flags: Vec<OsString>,
+    pub(super) engine_flags: Vec<OsString>,
     /// How many builds run side by side
     #[arg(short, long, value_name = "N", default_value = "1")]
-    jobs: NonZeroUsize,
+    pub(super) jobs: NonZeroUsize,
     /// Push the images to Kaniko's --destination
     #[arg(long)]
-    push: bool,
+    pub(super) push: bool,
     /// Write a JSON report of each into this folder, named after its Dockerfile's path
     #[arg(short, long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Write the JSON report of the only one; - is standard output
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    pub(super) report: Option<PathBuf>,
     /// Write the capture, from which the report can be made again; a folder where there are several
     #[arg(long, value_name = "FILE|DIR")]
-    capture: Option<PathBuf>,
+    pub(super) capture: Option<PathBuf>,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub(super) format: Format,
     /// With --format kubernetes: what to put the securityContext into
     #[arg(long, value_enum, value_name = "WHAT")]
-    wrap: Option<Wrap>,
+    pub(super) wrap: Option<Wrap>,
     /// No progress on standard error: only what went wrong
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Show the builds' output and say how the trace is made; -vv adds the log of the kernel side
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet")]
-    verbose: u8,
+    pub(super) verbose: u8,
     /// When to use colours
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    color: Color,
+    pub(super) color: Color,
     #[command(flatten)]
-    tracing: Tracing,
+    pub(super) tracing: Tracing,
     /// Flags for Kaniko
     #[arg(last = true, value_name = "KANIKO-FLAG")]
-    kaniko: Vec<OsString>,
+    pub(super) kaniko: Vec<OsString>,
 }
 
 /// The seccomp profile of the containers.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum SeccompKind {
+pub(super) enum SeccompKind {
     /// As docker's: system calls are let through by the capabilities held
     #[default]
     Docker,
@@ -146,7 +147,7 @@ enum SeccompKind {
 /// # Errors
 /// Bad usage, input or environment that was found before the first build: exit code 2.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
-    let format = (args.format.wrapped(args.wrap)).context("--wrap is for --format kubernetes")?;
+    args.format()?;
     flags::check(&args.kaniko, args.push)?;
     let request = request::request(args)?;
     let found = find::find(&args.files)?;
@@ -157,7 +158,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
         args.report.as_deref(),
         args.capture.as_deref(),
     )?;
-    let (engine, notes) = engine::open(args.engine)?;
+    let (engine, _, notes) = engine::open(args.engine)?;
     let signals = Signals::block().context("cannot listen for signals")?;
 
     let watched = planned.iter().map(Planned::watched).collect();
@@ -182,14 +183,22 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     if args.stdout_is_taken() {
         return Ok(code);
     }
-    match show(args, format, builds, out) {
+    match show(args, builds, out) {
         Err(e) if !super::is_broken_pipe(&e) => Err(e),
         _ => Ok(code),
     }
 }
 
 impl Args {
-    fn show(&self) -> Show {
+    /// What goes to standard output.
+    ///
+    /// # Errors
+    /// Where `--wrap` does not go with it.
+    pub(super) fn format(&self) -> Result<Format> {
+        (self.format.wrapped(self.wrap)).context("--wrap is for --format kubernetes")
+    }
+
+    pub(super) fn show(&self) -> Show {
         match (self.quiet, self.verbose) {
             (true, _) => Show::Errors,
             (false, 0) => Show::Progress,
@@ -198,7 +207,7 @@ impl Args {
     }
 
     /// Whether the report or the capture goes to standard output.
-    fn stdout_is_taken(&self) -> bool {
+    pub(super) fn stdout_is_taken(&self) -> bool {
         [&self.report, &self.capture]
             .into_iter()
             .flatten()
@@ -250,16 +259,14 @@ impl Builds {
             }
         }
         let options = args.tracing.options(args.verbose);
-        let traced = record::build(jobs, args.jobs, &options, signals, &mut |job, event| {
-            let position = positions[job];
-            match event {
-                Event::Ended(ended) => {
-                    let name = names[position].clone();
-                    self.builds[position] = Some(self.ended(position, name, *ended, out));
-                }
-                event => self.progress.event(position, &event),
-            }
-        });
+        let mut queue = Queue {
+            jobs: jobs.into_iter(),
+            positions: &positions,
+            names: &names,
+            builds: self,
+            out,
+        };
+        let traced = record::build(&mut queue, args.jobs, &options, signals);
         let Err(Failure::Command(_, why) | Failure::Kcap(why)) = traced else {
             return Ok(());
         };
@@ -311,7 +318,7 @@ impl Builds {
             (self.progress).ended(position, &why, status == Status::Error);
             return Build::unseen(name, status, why);
         }
-        let written = self.results.write(position, &capture, &report, out);
+        let written = self.results.write(position, Some(&capture), &report, out);
         for error in written.into_iter().filter_map(Result::err) {
             if !super::is_broken_pipe(&error) {
                 self.trouble = true;
@@ -322,6 +329,34 @@ impl Builds {
         let line = summary::line(&build);
         (self.progress).ended(position, &line, build.status == Status::Failed);
         build
+    }
+}
+
+/// Builds that wait for their turn.
+struct Queue<'a> {
+    jobs: vec::IntoIter<Job>,
+    /// By a job's position, that of its Dockerfile.
+    positions: &'a [usize],
+    names: &'a [String],
+    builds: &'a mut Builds,
+    out: &'a mut dyn Write,
+}
+
+impl record::Builds for Queue<'_> {
+    fn next(&mut self) -> Option<Job> {
+        self.jobs.next()
+    }
+
+    fn on(&mut self, job: usize, event: Event) {
+        let position = self.positions[job];
+        match event {
+            Event::Ended(ended) => {
+                let name = self.names[position].clone();
+                let build = (self.builds).ended(position, name, *ended, self.out);
+                self.builds.builds[position] = Some(build);
+            }
+            event => self.builds.progress.event(position, &event),
+        }
     }
 }
 
@@ -363,7 +398,8 @@ fn exit_code(builds: &[Build], trouble: bool) -> u8 {
 }
 
 /// The report of one Dockerfile, the matrix of several.
-fn show(args: &Args, format: Format, mut builds: Vec<Build>, out: &mut dyn Write) -> Result<()> {
+pub(super) fn show(args: &Args, mut builds: Vec<Build>, out: &mut dyn Write) -> Result<()> {
+    let format = args.format()?;
     let mut out = io::BufWriter::new(out);
     let style = args.color.style();
     let written = if builds.len() > 1 {

@@ -5,11 +5,14 @@ pub mod build;
 pub mod check;
 #[cfg(feature = "trace")]
 mod dockerfile;
+pub mod compare;
 pub mod doctor;
 #[cfg(feature = "trace")]
 mod options;
 #[cfg(feature = "trace")]
 mod output;
+#[cfg(feature = "trace")]
+pub mod prove;
 pub mod report;
 #[cfg(feature = "trace")]
 pub mod run;
@@ -53,10 +56,15 @@ pub enum Command {
     /// Build Dockerfiles, traced, and say which capabilities they need
     #[cfg(feature = "trace")]
     Build(Box<build::Args>),
+    /// Build Dockerfiles again with less, until the smallest set is found that gives the same image
+    #[cfg(feature = "trace")]
+    Prove(Box<prove::Args>),
     /// Render a saved capture or report
     Report(report::Args),
     /// Hold reports against what is allowed, or against earlier ones
     Check(check::Args),
+    /// Say what differs between two built images; exit 1 where they differ
+    Compare(compare::Args),
     /// Say what this host can trace, and what to do where it cannot
     Doctor(doctor::Args),
 }
@@ -72,11 +80,18 @@ impl Cli {
             Command::Run(args) => return run::run(&args, out),
             #[cfg(feature = "trace")]
             Command::Build(args) => build::run(&args, out),
+            #[cfg(feature = "trace")]
+            Command::Prove(args) => prove::run(&args, out),
             Command::Report(args) => report::run(&args, out),
             Command::Check(args) => check::run(&args, out),
+            Command::Compare(args) => compare::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };
-        let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));
+        let result = result.and_then(|code| match out.flush() {
+            // What the answer is does not depend on whether all of it was read.
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+            _ => Ok(code),
+        });
         match result {
             Ok(code) => code,
             Err(e) if is_broken_pipe(&e) => 0,

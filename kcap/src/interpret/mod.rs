@@ -75,6 +75,7 @@ pub fn interpret(capture: &Capture) -> Report {
         capabilities,
         trials: Vec::new(),
         privilege_gains: Some(gains::gains(&session)),
+        proof: None,
         notes: notes(&session, gathered.notes),
     }
 }
@@ -131,6 +132,7 @@ fn subject(session: &Session<'_>) -> Subject {
             .map(|engine| bounded(engine, TEXT)),
         late: subject.late,
         out_of_memory: subject.out_of_memory,
+        timed_out: subject.timed_out,
         last_step: session.steps.last,
         log: match subject.exit_status {
             Some(0) => Vec::new(),
@@ -207,6 +209,9 @@ fn notes(session: &Session<'_>, mut notes: Vec<String>) -> Vec<String> {
     }
     if capture.subject.out_of_memory {
         notes.push("the container was killed for want of memory".to_owned());
+    }
+    if capture.subject.timed_out {
+        notes.push("the container was killed, since it took longer than it may".to_owned());
     }
     if session.scope.root.is_none() {
         notes

@@ -57,6 +57,13 @@ pub(super) fn kaniko(request: &Request) -> Result<Arguments> {
         given: own,
         secrets: Vec::new(),
     };
+    let unshown = texts(&request.unshown).context("a flag cannot be passed on to Kaniko")?;
+    arguments
+        .given
+        .extend(unshown.into_iter().map(str::to_owned));
+    for secret in &request.secrets {
+        arguments.hide(secret);
+    }
     for (_, value) in &request.environment {
         arguments.hide(&value.to_string_lossy());
     }
@@ -68,6 +75,13 @@ pub(super) fn kaniko(request: &Request) -> Result<Arguments> {
         arguments.hide(secret);
     }
     Ok(arguments)
+}
+
+/// Values among Kaniko's flags that must not be shown.
+pub(crate) fn kaniko_secrets(flags: &[OsString]) -> Vec<String> {
+    let texts: Vec<_> = flags.iter().map(|flag| flag.to_string_lossy()).collect();
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    masked(&texts, &["--build-arg"]).secrets
 }
 
 /// These flags; `carriers` are those that are followed by, or hold, `NAME=VALUE` with a value that must
@@ -170,6 +184,8 @@ mod tests {
             capabilities: 0,
             seccomp: Seccomp::Docker,
             flags: flags.iter().map(Into::into).collect(),
+            unshown: vec![],
+            secrets: vec![],
             push: false,
             archive: None,
             environment: vec![],

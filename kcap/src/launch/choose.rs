@@ -54,6 +54,10 @@ mod tests {
     struct Works;
 
     impl Engine for Works {
+        fn identify(&self, _: &crate::launch::Executor) -> Result<String> {
+            unreachable!("nothing is run")
+        }
+
         fn prepare(&self, _: &Request) -> Result<Launch> {
             bail!("it makes nothing")
         }

@@ -2,9 +2,11 @@
 //! bundle of kcap's own.
 
 pub(crate) mod arguments;
+pub mod bases;
 mod call;
 pub mod choose;
 pub mod client;
+mod identity;
 pub mod oci;
 mod oom;
 
@@ -27,6 +29,10 @@ pub struct Request {
     pub seccomp: Seccomp,
     /// Flags for Kaniko, as given; they come after those that kcap sets, so that they win.
     pub flags: Vec<OsString>,
+    /// Flags for Kaniko of kcap's own, before those: of use to this run alone, and shown nowhere.
+    pub unshown: Vec<OsString>,
+    /// What in them must not be shown either where Kaniko says it.
+    pub secrets: Vec<String>,
     /// The result may be pushed: without it, `--no-push` is set.
     pub push: bool,
     /// Write the image here as a docker archive (`--tar-path`).
@@ -118,4 +124,10 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// What is missing, and what to do. Nothing is left behind then.
     fn prepare(&self, request: &Request) -> Result<Launch>;
+
+    /// A digest that says which executor this is; an image is pulled where it is not there.
+    ///
+    /// # Errors
+    /// Where there is none such.
+    fn identify(&self, executor: &Executor) -> Result<String>;
 }

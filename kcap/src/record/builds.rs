@@ -47,9 +47,21 @@ pub struct Job {
     pub context: Option<String>,
     /// Makes its container, when its turn has come or the tracer is being loaded.
     pub launch: Box<dyn FnOnce() -> Result<Launch> + Send>,
+    /// How long it may run before it is killed, and its capture says so.
+    pub timeout: Option<Duration>,
 }
 
-/// What happens while builds run. Jobs are known by their position.
+/// Says what to build, and is told what happens. Builds are known by how many came before.
+pub trait Builds {
+    /// The next build, where there is one now. Asked whenever one could be started: after
+    /// [`Event::Ended`] there may be another.
+    fn next(&mut self) -> Option<Job>;
+
+    /// Something happened to a build; [`Event::Ended`] comes once for each.
+    fn on(&mut self, build: usize, event: Event);
+}
+
+/// What happens while builds run.
 #[derive(Debug)]
 pub enum Event {
     /// Its container is being started.
@@ -66,24 +78,24 @@ pub enum Event {
     Note(String),
 }
 
-/// Traces builds, at most `parallel` at once, each to a capture of its own. `on` gets what happens,
-/// by the job's position; [`Event::Ended`] comes once for each job. After a signal no further build
-/// is started, and those that run are ended.
+/// Traces builds, at most `parallel` at once, each to a capture of its own, until none runs and none is
+/// to come. After a signal no further build is started, and those that run are ended. With hooks whose
+/// counts cannot be had while others run, captures come when all builds have ended: there may be more
+/// to build then.
 ///
 /// # Errors
 /// Where nothing can be traced; then no build was started.
 pub fn build(
-    jobs: Vec<Job>,
+    builds: &mut dyn Builds,
     parallel: NonZeroUsize,
     options: &Options,
     signals: &Signals,
-    on: &mut dyn FnMut(usize, Event),
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let result = LocalSet::new().block_on(&runtime, trace(jobs, parallel, options, signals, on));
+    let result = LocalSet::new().block_on(&runtime, trace(builds, parallel, options, signals));
     // After a signal, or where nothing can be traced, a container may still be in the making. Nobody
     // runs it, and once it is made it is removed: that is waited for, or it would be left behind.
     runtime.shutdown_timeout(options.grace);
@@ -96,15 +108,17 @@ struct Next {
     dockerfile: (PathBuf, Vec<u8>),
     context: Option<String>,
     launch: Making,
+    timeout: Option<Duration>,
 }
 
 impl Next {
-    fn new((position, job): (usize, Job)) -> Self {
+    fn new(position: usize, job: Job) -> Self {
         Self {
             position,
             dockerfile: job.dockerfile,
             context: job.context,
             launch: Making::Later(job.launch),
+            timeout: job.timeout,
         }
     }
 
@@ -169,21 +183,24 @@ impl Waiting {
 }
 
 async fn trace(
-    jobs: Vec<Job>,
+    builds: &mut dyn Builds,
     parallel: NonZeroUsize,
     options: &Options,
     signals: &Signals,
-    on: &mut dyn FnMut(usize, Event),
 ) -> Result<(), Failure> {
-    let mut jobs = jobs.into_iter().enumerate().map(Next::new);
+    let mut count = 0;
+    let mut next = |builds: &mut dyn Builds| {
+        let next = Next::new(count, builds.next()?);
+        count += 1;
+        Some(next)
+    };
     // Loading takes a fifth of a second, and making a container can take as long: side by side.
-    let mut ahead: VecDeque<Next> = jobs
-        .by_ref()
-        .take(parallel.get())
+    let mut ahead: VecDeque<Next> = (0..parallel.get())
+        .map_while(|_| next(builds))
         .map(Next::begun)
         .collect();
     let (mut trace, mut seen) = Trace::start(options, Open::Executors, &mut |line| {
-        on(0, Event::Note(line))
+        builds.on(0, Event::Note(line))
     })?;
     let listener = signals.listen().context("cannot listen for signals")?;
     let (interrupt, interrupts) = watch::channel(Interrupts::default());
@@ -194,19 +211,19 @@ async fn trace(
     refresh.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         while running.len() < parallel.get() {
-            let Some(next) = ahead.pop_front().or_else(|| jobs.next()) else {
+            let Some(next) = ahead.pop_front().or_else(|| next(builds)) else {
                 break;
             };
             let position = next.position;
             if let Some(refusal) = interrupts.borrow().refusal() {
-                on(position, Event::Ended(Box::new(Err(refusal))));
+                builds.on(position, Event::Ended(Box::new(Err(refusal))));
                 continue;
             }
-            on(position, Event::Started);
+            builds.on(position, Event::Started);
             let group = match scope(&mut trace) {
                 Ok(group) => Rc::new(group),
                 Err(why) => {
-                    on(position, Event::Ended(Box::new(Err(why.into()))));
+                    builds.on(position, Event::Ended(Box::new(Err(why.into()))));
                     continue;
                 }
             };
@@ -216,6 +233,7 @@ async fn trace(
                 launch: Rc::clone(&launch),
                 blocked: signals.before(),
                 grace: options.grace,
+                timeout: next.timeout,
                 interrupts: interrupts.clone(),
                 tell: Tell {
                     position,
@@ -238,19 +256,19 @@ async fn trace(
         }
         tokio::select! {
             Some((position, what)) = told.recv() => match what {
-                Told::Output(line) => on(position, Event::Output(line)),
-                Told::Note(line) => on(position, Event::Note(line)),
+                Told::Output(line) => builds.on(position, Event::Output(line)),
+                Told::Note(line) => builds.on(position, Event::Note(line)),
                 Told::Ended(ended) => {
                     let Some(at) = running.iter().position(|build| build.position == position) else {
                         continue;
                     };
-                    let mut note = |line| on(position, Event::Note(line));
+                    let mut note = |line| builds.on(position, Event::Note(line));
                     match conclude(running.swap_remove(at), ended, &mut note) {
-                        Err(why) => on(position, Event::Ended(Box::new(Err(why)))),
+                        Err(why) => builds.on(position, Event::Ended(Box::new(Err(why)))),
                         Ok(build) => match taken(&trace, &build, &mut note) {
-                            Ok(Some(capture)) => on(position, Event::Ended(Box::new(Ok(capture)))),
+                            Ok(Some(capture)) => builds.on(position, Event::Ended(Box::new(Ok(capture)))),
                             Ok(None) => waiting.push(build),
-                            Err(why) => on(position, Event::Ended(Box::new(Err(why.into())))),
+                            Err(why) => builds.on(position, Event::Ended(Box::new(Err(why.into())))),
                         },
                     }
                 }
@@ -268,14 +286,14 @@ async fn trace(
                 Seen::Line(session, mut line) => {
                     if let Some(build) = running.iter().find(|build| build.sessions.contains_key(&session)) {
                         build.mask().hide(&mut line);
-                        on(build.position, Event::Log(line));
+                        builds.on(build.position, Event::Log(line));
                     }
                 }
                 Seen::Checks(session, checks) => {
                     for build in &mut running {
                         if let Some(counted) = build.sessions.get_mut(&session) {
                             *counted = checks;
-                            on(build.position, Event::Checks(build.sessions.values().sum()));
+                            builds.on(build.position, Event::Checks(build.sessions.values().sum()));
                         }
                     }
                 }
@@ -298,7 +316,7 @@ async fn trace(
         Err(why) => {
             for build in waiting {
                 let why = anyhow!("{why:#}");
-                on(build.position, Event::Ended(Box::new(Err(why.into()))));
+                builds.on(build.position, Event::Ended(Box::new(Err(why.into()))));
             }
             return Ok(());
         }
@@ -310,9 +328,9 @@ async fn trace(
             build.subject,
             build.interrupted,
             &build.mask,
-            &mut |line| on(position, Event::Note(line)),
+            &mut |line| builds.on(position, Event::Note(line)),
         );
-        on(position, Event::Ended(Box::new(Ok(capture))));
+        builds.on(position, Event::Ended(Box::new(Ok(capture))));
     }
     Ok(())
 }
@@ -378,6 +396,7 @@ fn conclude(
                     engine,
                     executor,
                     out_of_memory,
+                    timed_out: ended.timed_out,
                     ..subject::subject(shown, Some(&build.dockerfile), build.context, &ended)
                 },
                 mask,

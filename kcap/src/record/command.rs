@@ -44,6 +44,8 @@ pub struct Start<'a> {
     pub blocked: libc::sigset_t,
     /// How long it may take to end after a signal, before it is killed.
     pub grace: Duration,
+    /// How long it may run, before it is killed.
+    pub timeout: Option<Duration>,
     /// Where its output goes, standard output and error alike; `None`: where kcap's goes.
     pub output: Option<PipeWriter>,
 }
@@ -113,17 +115,19 @@ pub async fn supervise(
     note: &mut dyn FnMut(String),
 ) -> Result<Ended, Failure> {
     let (group, grace, killed) = (start.group, start.grace, start.killed);
+    let limit = start.timeout;
     if let Some(refusal) = interrupts.borrow_and_update().refusal() {
         return Err(refusal);
     }
     let (started_ns, started) = (wall_ns(), std::time::Instant::now());
     let mut child = spawn(start)?;
     let mut interrupted = false;
-    let deadline = sleep(Duration::MAX);
+    let deadline = sleep(limit.unwrap_or(Duration::MAX));
     tokio::pin!(deadline);
-    let ended = |status, interrupted| Ended {
+    let ended = |status, interrupted, timed_out| Ended {
         status,
         interrupted,
+        timed_out,
         started_ns,
         duration: started.elapsed(),
     };
@@ -131,7 +135,7 @@ pub async fn supervise(
         tokio::select! {
             status = child.wait() => {
                 let status = status.context("cannot wait for the command")?;
-                return Ok(ended(Some(status), interrupted));
+                return Ok(ended(Some(status), interrupted, false));
             }
             // Where kcap has stopped listening for signals there will be none.
             Ok(()) = interrupts.changed() => {
@@ -151,7 +155,7 @@ pub async fn supervise(
                     grace.as_secs_f32()
                 ));
             }
-            () = &mut deadline, if interrupted => break,
+            () = &mut deadline, if interrupted || limit.is_some() => break,
         }
     }
     kill();
@@ -165,7 +169,7 @@ pub async fn supervise(
             None
         }
     };
-    Ok(ended(status, interrupted))
+    Ok(ended(status, interrupted, !interrupted))
 }
 
 /// Ends what the command left running.

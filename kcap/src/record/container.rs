@@ -84,6 +84,8 @@ pub struct Task {
     pub blocked: libc::sigset_t,
     /// How long it may take to end after a signal.
     pub grace: Duration,
+    /// How long it may run.
+    pub timeout: Option<Duration>,
     /// Signals to kcap.
     pub interrupts: watch::Receiver<Interrupts>,
     /// What it tells.
@@ -118,6 +120,7 @@ impl Task {
             killed: launch.container.killed_on_interrupt(),
             blocked: self.blocked,
             grace: self.grace,
+            timeout: self.timeout,
             output: Some(written),
         };
         let tell = self.tell.clone();

@@ -128,6 +128,7 @@ async fn follow(
         }
     };
     let ended = Ended {
+        timed_out: false,
         status: None,
         interrupted,
         started_ns,

@@ -16,10 +16,11 @@ mod signals;
 mod subject;
 mod trace;
 
-pub use builds::{Event, Job, build};
+pub use builds::{Builds, Event, Job, build};
 pub use late::{Running, attach};
 pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;
+pub(crate) use subject::masked;
 pub use trace::config;
 
 use crate::host::{Facts, cgroup::Layout};

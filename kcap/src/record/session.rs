@@ -112,6 +112,7 @@ async fn trace(
         note(format!("scope: {}", group.path().display()));
     }
     let start = Start {
+        timeout: None,
         command: &run.command,
         group: &group,
         directory: None,

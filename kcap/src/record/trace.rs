@@ -61,6 +61,8 @@ pub struct Ended {
     pub status: Option<ExitStatus>,
     /// A signal to kcap ended it.
     pub interrupted: bool,
+    /// It was killed since it took longer than it may.
+    pub timed_out: bool,
     /// `CLOCK_REALTIME` nanoseconds at its start.
     pub started_ns: u64,
     /// How long it took.

@@ -2,11 +2,13 @@
 //! names) is untrusted: what reaches a terminal is escaped and bounded.
 
 mod check;
+mod comparison;
 pub(crate) mod escape;
 mod fleet;
 mod json;
 mod matrix;
 mod paste;
+mod proof;
 mod rows;
 mod table;
 mod unneeded;
@@ -21,6 +23,7 @@ pub(crate) use table::{duration, names};
 use paste::{Allow, Exporter};
 
 use crate::combine::Matrix;
+use crate::compare::comparison::Comparison;
 use crate::explain::Explanation;
 use crate::input::Keep;
 use crate::report::Report;
@@ -143,6 +146,24 @@ pub fn write_matrix(
         }
         (Format::Json, None) => json::write(matrix, to),
         _ => matrix::write(matrix, style, to),
+    }
+}
+
+/// Renders what two images differ in: as JSON, or for people whatever else the format is; with all
+/// differences where `all`, which JSON always has. The same comparison gives the same bytes.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_comparison(
+    comparison: &Comparison,
+    all: bool,
+    format: Format,
+    style: Style,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    match format {
+        Format::Json => json::write(comparison, to),
+        _ => comparison::write(comparison, all, style, to),
     }
 }
 

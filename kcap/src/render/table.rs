@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::escape::{head, tail, width};
-use super::{rows, unneeded};
+use super::{proof, rows, unneeded};
 use crate::explain;
 use crate::report::{Basis, Cap, Capability, Loss, Report, State, Step};
 
@@ -121,6 +121,7 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
     }
     screen.section(Paint::Bold, "NEED", &need(report))?;
     screen.section(Paint::Bold, "SEEN", &seen(report))?;
+    proof::summary(screen, report)?;
     ending(screen, report)?;
 
     let (required, rest): (Vec<&Capability>, Vec<&Capability>) = report
@@ -131,6 +132,7 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
         writeln!(screen.to)?;
         rows::write(screen, report, &required)?;
         writeln!(screen.to)?;
+        proof::witnesses(screen, &required)?;
     }
     if !rest.is_empty() {
         // With loss, what was seen of a capability does not say that it is not required.
@@ -149,6 +151,9 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
         let add = names(&report.required, ", ");
         let text = format!("capabilities: {{drop: [ALL], add: [{add}]}}");
         screen.section(Paint::Bold, "APPLY", &text)?;
+    }
+    if let Some(text) = proof::next(report) {
+        screen.section(Paint::Bold, "NEXT", &text)?;
     }
     Ok(())
 }
@@ -186,6 +191,7 @@ fn title(report: &Report) -> String {
         (false, None) => "end not seen".to_owned(),
     };
     let seen = match report.basis {
+        Basis::Observed if report.proof.is_some() => "replayed",
         Basis::Observed => "seen once",
         Basis::Proved => "proved",
     };

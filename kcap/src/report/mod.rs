@@ -7,8 +7,8 @@ mod v1;
 pub use cap::{Cap, UnknownCap};
 pub use v1::{
     Basis, Because, By, Capability, CapabilityStep, Coverage, Decision, Evidence, Executor, Gain,
-    GainBy, Host, Loss, Proof, ProofOutcome, Report, Setting, Sharp, State, Step, Subject, Tool,
-    Trial, Verdict,
+    GainBy, Host, Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report, Setting,
+    Sharp, State, Step, Subject, Tool, Trial, Verdict,
 };
 
 use std::fmt;

@@ -193,10 +193,21 @@ impl Engine {
         command
     }
 
+    /// `kcap prove` with the known executor.
+    pub fn prove(&self) -> Command {
+        let mut command = self.subcommand("prove");
+        command.arg("--executor").arg(executor());
+        command
+    }
+
     /// `kcap build` with this engine.
     pub fn kcap(&self) -> Command {
+        self.subcommand("build")
+    }
+
+    fn subcommand(&self, name: &str) -> Command {
         let mut command = self.command(programs::kcap());
-        command.args(["build", "--engine", self.kind.name()]);
+        command.args([name, "--engine", self.kind.name()]);
         if self.kind == Kind::Docker {
             // The test's daemon has no network.
             command.args(["--network", "none"]);

@@ -78,6 +78,11 @@ impl Place {
         self.subcommand("build", args)
     }
 
+    /// `kcap compare ARGS`, in the same way.
+    pub fn compare<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        self.subcommand("compare", args)
+    }
+
     /// Any subcommand, in the same way.
     pub fn subcommand<A: AsRef<OsStr>>(
         &self,

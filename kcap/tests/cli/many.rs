@@ -211,6 +211,10 @@ fn each_format_to_paste_holds_the_set() {
 }
 
 /// Most memory that a process held, in KiB; waits for it.
+#[expect(
+    clippy::zombie_processes,
+    reason = "wait4 waits for it, and tells its memory"
+)]
 fn peak(mut command: std::process::Command) -> (i32, i64) {
     let child = command.spawn().expect("kcap starts");
     let (mut status, id) = (0, i32::try_from(child.id()).expect("it is small"));

@@ -53,6 +53,8 @@ impl Bench {
             capabilities: DEFAULT,
             seccomp: Seccomp::Docker,
             flags: vec![],
+            unshown: vec![],
+            secrets: vec![],
             push: false,
             archive: None,
             environment: vec![],

@@ -66,7 +66,13 @@ pub fn unmount(folder: &str) {
 pub struct Daemon(Child, String);
 
 impl Daemon {
+    /// One without a network of its own.
     pub fn start(dir: &Path) -> Self {
+        Self::start_on(dir, "none")
+    }
+
+    /// One with this bridge, which is there already.
+    pub fn start_on(dir: &Path, bridge: &str) -> Self {
         let place = |name: &str| dir.join(name).display().to_string();
         fs::write(dir.join("daemon.json"), "{}").unwrap();
         let daemon = Command::new("dockerd")
@@ -75,7 +81,8 @@ impl Daemon {
             .arg(format!("--data-root={}", place("data")))
             .arg(format!("--exec-root={}", place("exec")))
             .arg(format!("--pidfile={}", place("pid")))
-            .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
+            .arg(format!("--bridge={bridge}"))
+            .args(["--iptables=false", "--ip-masq=false"])
             .args(["--ip-forward=false"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -27,13 +27,17 @@
 
 mod build;
 mod dockerfile;
+mod image;
 mod log;
 mod ops;
 #[allow(dead_code, reason = "shared with the workload, which uses the rest")]
 #[path = "../workload/sys.rs"]
 mod sys;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use build::Failure;
 use sys::Res;
@@ -94,6 +98,7 @@ fn shell(args: &[String]) -> Res {
 fn execute(args: &[String]) -> Result<(), Failure> {
     let mut dockerfile = PathBuf::from("Dockerfile");
     let mut context = PathBuf::from("/workspace");
+    let mut archive = PathBuf::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let (flag, value) = match arg.split_once('=') {
@@ -103,6 +108,7 @@ fn execute(args: &[String]) -> Result<(), Failure> {
         let into = match flag {
             "-f" | "--dockerfile" => &mut dockerfile,
             "-c" | "--context" => &mut context,
+            "--tar-path" => &mut archive,
             _ => continue,
         };
         let value = value.or_else(|| args.next().map(String::as_str));
@@ -121,5 +127,9 @@ fn execute(args: &[String]) -> Result<(), Failure> {
         ))
     })?;
     let dockerfile = dockerfile::parse(&text).map_err(Failure::Usage)?;
-    build::build(&dockerfile)
+    build::build(&dockerfile)?;
+    if archive != Path::new("") {
+        image::save(&archive)?;
+    }
+    Ok(())
 }

@@ -10,6 +10,12 @@
 //! | `noatime` | FOWNER | `openat` with `O_NOATIME` |
 //! | `fowner` | FOWNER | `fchmod` |
 //! | `settime` | SYS_TIME | `settimeofday`, which changes nothing |
+//! | `hang` | SETGID | `setgroups`; where it is refused, it waits for ever |
+//!
+//! These leave a file in the image (`image`), by as many checks as it takes: `own` and `must-own` another's
+//! (CHOWN), of which the second fails the build where it is refused; `keep-setgid` one with a setgid bit
+//! (CHOWN, FSETID); `file-caps` one with capabilities (SETFCAP); `noise` one whose content is another each
+//! time, `chaos` one whose owner is. `luck:PERCENT` fails the build in so many of a hundred.
 //!
 //! Besides, `sleep:MS` waits, `memory:MIB` takes memory, `exit:STATUS` ends the process: no checks but
 //! those for memory. `noatime` and `fowner` need a file that belongs to another: the executor makes
@@ -19,7 +25,10 @@ use std::{ffi::CStr, time::Duration};
 
 use libc::{O_NOATIME, O_RDONLY, c_int};
 
-use crate::sys::{self, Errno, Res, must};
+use crate::{
+    image,
+    sys::{self, Errno, Res, must},
+};
 
 /// An operation, to be performed `count` times by each of `threads` threads.
 #[derive(Clone, Debug)]
@@ -41,9 +50,17 @@ enum What {
     Sleep,
     Memory,
     Exit,
+    Own,
+    MustOwn,
+    KeepSetgid,
+    FileCaps,
+    Noise,
+    Chaos,
+    Luck,
+    Hang,
 }
 
-const NAMES: [(&str, What); 10] = [
+const NAMES: [(&str, What); 18] = [
     ("chown", What::Chown),
     ("setuid", What::Setuid),
     ("setgid", What::Setgid),
@@ -54,6 +71,14 @@ const NAMES: [(&str, What); 10] = [
     ("sleep", What::Sleep),
     ("memory", What::Memory),
     ("exit", What::Exit),
+    ("own", What::Own),
+    ("must-own", What::MustOwn),
+    ("keep-setgid", What::KeepSetgid),
+    ("file-caps", What::FileCaps),
+    ("noise", What::Noise),
+    ("chaos", What::Chaos),
+    ("luck", What::Luck),
+    ("hang", What::Hang),
 ];
 
 /// A user that nobody here is.
@@ -125,6 +150,19 @@ fn repeat(op: &Op) -> Res {
             std::hint::black_box(&taken);
             return Ok(());
         }
+        What::Own => return image::own(false),
+        What::MustOwn => return image::own(true),
+        What::KeepSetgid => return image::setgid(),
+        What::FileCaps => return image::file_caps(),
+        What::Noise => return image::noise(),
+        What::Chaos => return image::chaos(),
+        What::Luck => return image::luck(op.count),
+        What::Hang => |_| match sys::setgroups_none() {
+            Err(libc::EPERM) => loop {
+                std::thread::sleep(Duration::from_secs(1));
+            },
+            other => other,
+        },
         What::Exit => sys::exit_group(op.count as c_int),
         What::Chown => {
             let fd = must("memfd_create", sys::memfd())?;

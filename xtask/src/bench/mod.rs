@@ -4,10 +4,13 @@
 //!
 //! `cargo xtask bench build` measures what tracing adds to whole builds by the real Kaniko.
 //!
+//! `cargo xtask bench compare` measures `kcap compare` on images of gigabytes, beside `sha256sum`.
+//!
 //! Times differ between machines and from minute to minute, so that nothing but the last is a gate.
 
 mod bpf;
 mod build;
+mod compare;
 mod limits;
 mod probe;
 mod report;
@@ -57,6 +60,8 @@ pub struct Args {
 enum What {
     /// Whole builds by the real Kaniko, traced and not, in turn
     Build(build::Args),
+    /// Two large images compared: bytes a second, beside sha256sum, and memory
+    Compare(compare::Args),
     /// Run a command, and write how long it took
     #[command(hide = true)]
     Timed(build::Timed),
@@ -70,6 +75,7 @@ enum What {
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         Some(What::Build(args)) => return build::run(args),
+        Some(What::Compare(args)) => return compare::run(args),
         Some(What::Timed(args)) => return build::timed(args),
         None => {}
     }

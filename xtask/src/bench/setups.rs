@@ -232,7 +232,7 @@ fn kcap(binary: &Path, outcomes: bool) -> Command {
 }
 
 /// Waits for the end of `child`; its status, and the most memory in kB that it held.
-fn reap(child: &Child) -> Result<(ExitStatus, i64)> {
+pub(super) fn reap(child: &Child) -> Result<(ExitStatus, i64)> {
     let mut status = 0;
     // SAFETY: all-zero is a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };

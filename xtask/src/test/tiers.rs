@@ -270,7 +270,8 @@ fn kaniko(tier: &mut Tier) -> Result<()> {
     tier.tests(
         sh::cargo()
             .args(["test", "--package", "kcap", "--test", "live"])
-            .args(["--test", "engines", "--test", "oci", "--"])
+            .args(["--test", "engines", "--test", "oci", "--test", "bases"])
+            .arg("--")
             .args(TEST_ARGS)
             .env("KCAP_KANIKO_EXECUTOR", &executor)
             .env("KCAP_REGISTRY", setup::registry()?),

@@ -23,24 +23,24 @@ pub enum Kind {
     Oci,
 }
 
-/// The engine, ready to make containers, and what to say about the choice.
+/// The engine, ready to make containers, its name, and what to say about the choice.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub fn open(kind: Kind) -> Result<(Box<dyn Engine>, Vec<String>)> {
+pub fn open(kind: Kind) -> Result<(Box<dyn Engine>, &'static str, Vec<String>)> {
     let name = match kind {
         Kind::Auto => {
             let choice = choose::auto(choose::CANDIDATES)?;
             let mut notes = choice.passed_over;
             notes.push(format!("engine: {}", choice.name));
-            return Ok((choice.engine, notes));
+            return Ok((choice.engine, choice.name, notes));
         }
         Kind::Docker => "docker",
         Kind::Podman => "podman",
         Kind::Oci => "oci",
     };
     match choose::CANDIDATES.iter().find(|(known, _)| *known == name) {
-        Some((_, open)) => Ok((open()?, vec![])),
+        Some((name, open)) => Ok((open()?, name, vec![])),
         None => bail!("this kcap has no engine {name}: give another with --engine"),
     }
 }

@@ -39,6 +39,29 @@ pub fn check(flags: &[OsString], push: bool) -> Result<()> {
     }
 }
 
+/// Checks flags of builds that are made again and again.
+///
+/// # Errors
+/// Where they have a build leave out work, or write its image elsewhere.
+pub fn check_replayed(flags: &[OsString]) -> Result<()> {
+    for (long, why) in [
+        (
+            "cache",
+            "each build has to do all of its work: leave it out",
+        ),
+        ("tar-path", "the image is kept to be compared: leave it out"),
+        ("no-push-cache", "there is no cache: leave it out"),
+    ] {
+        if flags
+            .iter()
+            .any(|flag| is(flag, long, None) && flag != "--cache=false")
+        {
+            bail!("Kaniko's --{long} does not go with a proof: {why}");
+        }
+    }
+    Ok(())
+}
+
 /// Whether an argument is the flag, with its value or before it.
 fn is(flag: &OsString, long: &str, short: Option<u8>) -> bool {
     let flag = flag.as_bytes();

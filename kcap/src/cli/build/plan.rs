@@ -108,24 +108,49 @@ fn folder(path: &Path) -> Result<PathBuf> {
     Ok(found)
 }
 
+impl Ready {
+    /// The Dockerfile as parsed.
+    pub fn dockerfile(&self) -> &Dockerfile {
+        &self.dockerfile
+    }
+
+    /// Its bytes.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The context as given.
+    pub fn context(&self) -> String {
+        self.context.0.display().to_string()
+    }
+
+    /// What its build takes, where that of all is `request`.
+    ///
+    /// # Errors
+    /// Where the Dockerfile has gone meanwhile.
+    pub fn request(&self, path: &Path, request: &Request) -> Result<Request> {
+        Ok(Request {
+            dockerfile: path
+                .canonicalize()
+                .with_context(|| format!("cannot read the Dockerfile {}", path.display()))?,
+            context: self.context.1.clone(),
+            ..request.clone()
+        })
+    }
+}
+
 /// A build whose container is made by `engine` once its turn has come.
 ///
 /// # Errors
 /// Where the Dockerfile has gone meanwhile.
 pub fn job(path: &Path, ready: Ready, request: &Request, engine: &Arc<dyn Engine>) -> Result<Job> {
-    let (given, context) = ready.context;
-    let request = Request {
-        dockerfile: path
-            .canonicalize()
-            .with_context(|| format!("cannot read the Dockerfile {}", path.display()))?,
-        context,
-        ..request.clone()
-    };
+    let request = ready.request(path, request)?;
     let engine = Arc::clone(engine);
     Ok(Job {
+        context: Some(ready.context()),
         dockerfile: (path.to_owned(), ready.text),
-        context: Some(given.display().to_string()),
         launch: Box::new(move || engine.prepare(&request)),
+        timeout: None,
     })
 }
 

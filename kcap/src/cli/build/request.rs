@@ -28,6 +28,8 @@ pub fn request(args: &Args) -> Result<Request> {
             SeccompKind::None => Seccomp::None,
         },
         flags: args.kaniko.clone(),
+        unshown: vec![],
+        secrets: vec![],
         push: args.push,
         archive: None,
         environment,

@@ -89,16 +89,16 @@ impl Results {
     pub fn write(
         &mut self,
         job: usize,
-        capture: &Capture,
+        capture: Option<&Capture>,
         report: &Report,
         out: &mut dyn Write,
     ) -> Vec<Result<()>> {
         let name = &self.names[job];
         let mut written = vec![];
-        if let Some(to) = self.capture.take() {
+        if let (Some(to), Some(capture)) = (self.capture.take(), capture) {
             written.push(to.write_capture(capture, out));
         }
-        if let Some(folder) = &self.captures {
+        if let (Some(folder), Some(capture)) = (&self.captures, capture) {
             let path = folder.join(format!("{name}.kcap"));
             let to = made(folder).and_then(|()| Output::capture(&path));
             written.push(to.and_then(|to| to.write_capture(capture, out)));
@@ -131,7 +131,7 @@ mod tests {
 
     fn write(results: &mut Results, job: usize) {
         let capture = Capture::default();
-        for result in results.write(job, &capture, &interpret(&capture), &mut vec![]) {
+        for result in results.write(job, Some(&capture), &interpret(&capture), &mut vec![]) {
             result.unwrap();
         }
     }

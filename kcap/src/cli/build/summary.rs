@@ -18,6 +18,7 @@ pub fn line(build: &Build) -> String {
         _ if report.subject.out_of_memory => format!(
             "killed for want of memory after {took}: give it more, or run fewer builds at once"
         ),
+        _ if report.subject.timed_out => format!("did not come to an end, killed after {took}"),
         (_, Some(status)) => {
             format!(
                 "failed with exit code {status}{} after {took}",

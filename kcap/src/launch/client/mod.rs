@@ -36,6 +36,7 @@ use super::{
     Engine, Executor, Launch, Request, Seccomp,
     arguments::{self, path_text},
     call::{self, Answer, Call},
+    identity as digest,
 };
 use crate::report::Cap;
 
@@ -183,6 +184,13 @@ impl Client {
 }
 
 impl Engine for Client {
+    fn identify(&self, executor: &Executor) -> Result<String> {
+        match executor {
+            Executor::Path(path) => digest::of(path),
+            Executor::Image(_) => Ok(self.image(executor)?.id),
+        }
+    }
+
     fn prepare(&self, request: &Request) -> Result<Launch> {
         let name = self.dialect.name;
         let kaniko = arguments::kaniko(request)?;

@@ -1,4 +1,5 @@
-//! Where kcap keeps executor images that it unpacked, and the root file systems of builds.
+//! Where kcap keeps executor images that it unpacked, base images, and the root file systems of
+//! builds.
 //!
 //! On a real file system, in the first of `$XDG_CACHE_HOME/kcap`, `~/.cache/kcap` and
 //! `/var/cache/kcap` that serves: only root can change it, as builds run what is in it, and it is
@@ -90,7 +91,7 @@ impl Cache {
             .find(|p| p.exists())
             .unwrap_or(Path::new("/"));
         only_roots(nearest)?;
-        for name in ["", "executors", "names", "builds"] {
+        for name in ["", "executors", "names", "builds", "proofs", "pulled"] {
             let dir = dir.join(name);
             fs::DirBuilder::new()
                 .recursive(true)
@@ -115,6 +116,16 @@ impl Cache {
     /// Where the bundles of builds are.
     pub fn builds(&self) -> PathBuf {
         self.dir.join("builds")
+    }
+
+    /// Where replays are kept.
+    pub fn proofs(&self) -> PathBuf {
+        self.dir.join("proofs")
+    }
+
+    /// Where base images are.
+    pub fn bases(&self) -> PathBuf {
+        self.dir.join("pulled")
     }
 
     /// An image's files: those that are there, or unpacked now, by way of a folder on the same file

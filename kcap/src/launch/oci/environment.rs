@@ -70,6 +70,8 @@ mod tests {
             capabilities: 0,
             seccomp: Seccomp::None,
             flags: vec![],
+            unshown: vec![],
+            secrets: vec![],
             push: false,
             archive: None,
             environment: vec![("TOKEN".into(), "t0p".into()), ("PATH".into(), "/x".into())],

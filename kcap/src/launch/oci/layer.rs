@@ -16,10 +16,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 use tar::{Archive, Entry, EntryType};
 
-use super::{
-    root::{Owner, Root, clean},
-    tarball::{Member, members, shown},
-};
+use super::root::{Owner, Root, clean};
+use crate::image::tarball::{Member, members, shown};
 
 /// What a name starts with that takes away what a lower layer has.
 const WHITEOUT: &[u8] = b".wh.";

@@ -5,18 +5,17 @@
 //! gives the command that runs it (`runtime`). From then on the container is `container`'s.
 
 mod bundle;
-mod cache;
+pub(crate) mod cache;
 mod container;
 mod environment;
 mod executor;
 pub(super) mod image;
 mod layer;
-mod pull;
+pub(super) mod pull;
 mod root;
-mod runtime;
+pub(super) mod runtime;
 mod seccomp;
 mod spec;
-mod tarball;
 
 use std::{
     ffi::OsStr,
@@ -38,6 +37,7 @@ use self::{
 use super::{
     Engine, Executor, Launch, Request,
     arguments::{self, path_text},
+    identity,
     oom::Log,
 };
 use crate::{
@@ -114,6 +114,19 @@ impl Oci {
 }
 
 impl Engine for Oci {
+    fn identify(&self, executor: &Executor) -> Result<String> {
+        match executor {
+            Executor::Path(path) => identity::of(path),
+            Executor::Image(name) => {
+                let scratch = Bundle::create(&self.cache.builds(), &self.remover)?;
+                self.executor(executor, &scratch.path)?;
+                let known = self.cache.known(name);
+                let known = known.with_context(|| format!("the image {name} is gone again"))?;
+                Ok(known.image)
+            }
+        }
+    }
+
     fn prepare(&self, request: &Request) -> Result<Launch> {
         let network = network(request)?;
         let kaniko = arguments::kaniko(request)?;
@@ -215,16 +228,6 @@ fn network(request: &Request) -> Result<Network> {
 fn no_controllers(layout: &Layout) -> bool {
     let controllers = fs::read_to_string(layout.mount.join("cgroup.controllers"));
     controllers.is_ok_and(|names| names.trim().is_empty())
-}
-
-/// The processor of this host, as images name it.
-fn arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    }
 }
 
 /// The Dockerfile and the context, read only: Kaniko writes to neither. Their places are no paths

@@ -56,6 +56,15 @@ pub fn pull(name: &str, cache: &Cache, scratch: &Path) -> Result<(Unpacked, Opti
     Ok((unpacked, None))
 }
 
+/// What skopeo is to be told where nobody wrote a policy for signatures: that none are asked for, as
+/// docker and skopeo's own packages have it.
+pub fn policy() -> Option<&'static str> {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let own = Path::new(&home).join(".config/containers/policy.json");
+    let written = own.exists() || Path::new("/etc/containers/policy.json").exists();
+    (!written).then_some("--insecure-policy")
+}
+
 /// What a name means now.
 enum Newest<'a> {
     /// The image that is known.
@@ -196,12 +205,7 @@ impl Puller {
             .filter(|to| !to.contains([':', ',']))
             .context("the cache's path is not plain text: set XDG_CACHE_HOME to one that is")?;
         let call = if self.name == "skopeo" {
-            // Without a policy, as docker and as skopeo's own packages have it: no signatures.
-            let home = std::env::var_os("HOME").unwrap_or_default();
-            let own = Path::new(&home).join(".config/containers/policy.json");
-            let policy = own.exists() || Path::new("/etc/containers/policy.json").exists();
-            let insecure = (!policy).then_some("--insecure-policy");
-            let words = insecure.into_iter().chain(["copy", "--quiet"]);
+            let words = policy().into_iter().chain(["copy", "--quiet"]);
             let words = words.chain(name.local.then_some("--src-tls-verify=false"));
             // By digest, since the tag may have moved again.
             let from = format!("docker://{}@{version}", name.repository);

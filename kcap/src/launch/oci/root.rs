@@ -1,27 +1,20 @@
-//! Files below a root that holds what strangers packed: every path is resolved by the kernel inside
-//! that root (`RESOLVE_IN_ROOT`), so that no symlink and no `..` leads out of it.
+//! What layers put below a root: entries are made and removed in the folder that the kernel found for
+//! them inside it ([`Root`]).
 
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd, AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawMode, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawMode, Uid};
 
-/// Most components of a path: each holds a descriptor while a tree is removed.
-const DEPTH: usize = 128;
-
-/// A folder that is `/` to all that is done through it.
-#[derive(Debug)]
-pub struct Root {
-    dir: OwnedFd,
-}
+pub use crate::image::root::{Root, clean};
 
 /// The folder that an entry is in, and the entry's name there.
 #[derive(Debug)]
@@ -42,51 +35,6 @@ pub struct Owner {
 }
 
 impl Root {
-    /// Takes a folder of the host as root.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { dir })
-    }
-
-    fn resolve(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        // The kernel asks to be asked again where a rename elsewhere raced with `..`.
-        loop {
-            match rustix::fs::openat2(
-                &self.dir,
-                path,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                resolve,
-            ) {
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                result => return Ok(result?),
-            }
-        }
-    }
-
-    /// Opens a file to read it. Symlinks are followed, inside the root.
-    ///
-    /// # Errors
-    /// The system's; `InvalidInput` where it is no regular file.
-    pub fn read(&self, path: &Path) -> io::Result<File> {
-        let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
-        if file.metadata()?.is_file() {
-            Ok(file)
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"))
-        }
-    }
-
     /// The folder of an entry, made where it is not there (by root, mode 0755), and its name.
     /// Symlinks in the folder's path are followed, inside the root.
     ///
@@ -312,28 +260,4 @@ impl Owner {
         let mode = Mode::from_raw_mode((self.mode & 0o7777) as RawMode);
         Ok(rustix::fs::fchmod(file, mode)?)
     }
-}
-
-/// A path from a root, without `/` at its start and without `.`.
-///
-/// # Errors
-/// `InvalidInput` where it contains `..` or is too deep.
-pub fn clean(path: &Path) -> io::Result<PathBuf> {
-    let mut clean = PathBuf::new();
-    let mut depth = 0;
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => {
-                clean.push(name);
-                depth += 1;
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            Component::ParentDir => depth = DEPTH + 1,
-        }
-        if depth > DEPTH {
-            let why = "it contains `..`, or is too deep";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-    }
-    Ok(clean)
 }

@@ -76,7 +76,7 @@ impl Rule {
 pub fn docker(capabilities: u64) -> Result<Value> {
     let profile: Profile =
         serde_json::from_str(PROFILE).context("the built-in seccomp profile is damaged")?;
-    let arch = super::arch();
+    let arch = crate::image::arch();
     let native = format!("SCMP_ARCH_{}", std::env::consts::ARCH.to_uppercase());
     let architectures: Vec<&String> = profile
         .arch_map

@@ -13,6 +13,8 @@ fn request(dir: &TempDir) -> Request {
         capabilities: 0,
         seccomp: Seccomp::Docker,
         flags: Vec::new(),
+        unshown: vec![],
+        secrets: vec![],
         push: false,
         archive: None,
         environment: Vec::new(),

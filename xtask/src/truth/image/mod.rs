@@ -5,6 +5,8 @@
 //! how two results differ. Layers' order and number, times, compression and history are no part
 //! of it.
 
+#[cfg(test)]
+mod against;
 pub mod archive;
 pub mod diff;
 mod extended;

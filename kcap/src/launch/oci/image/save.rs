@@ -22,9 +22,9 @@ impl Image {
     /// Where a file cannot be read or the archive not be written.
     pub fn save(&self, tag: &str, to: &mut dyn Write) -> Result<()> {
         let manifest = json!([{
-            "Config": self.name,
+            "Config": self.packed.name,
             "RepoTags": [tag],
-            "Layers": self.layers,
+            "Layers": self.packed.layers,
         }])
         .to_string();
         let mut archive = Builder::new(to);
@@ -38,9 +38,9 @@ impl Image {
         let length = manifest.len() as u64;
         add(Path::new("manifest.json"), length, &mut manifest.as_bytes())?;
         let mut done = HashSet::new();
-        for name in [&self.name].into_iter().chain(&self.layers) {
+        for name in [&self.packed.name].into_iter().chain(&self.packed.layers) {
             if done.insert(name) {
-                let (size, content) = self.store.open(name)?;
+                let (size, content) = self.packed.store.open(name)?;
                 add(name, size, &mut content.take(size)).with_context(|| {
                     format!("cannot copy {}", shown(name.as_os_str().as_bytes()))
                 })?;

@@ -1,9 +1,11 @@
-use std::fs;
+use std::{fs, fs::File};
 
 use serde_json::{Value, json};
+use tar::{Archive, EntryType};
 use tempfile::TempDir;
 
 use super::*;
+use crate::image::digest_of;
 
 /// Writes a blob, and gives its descriptor.
 fn put(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
@@ -38,7 +40,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn config(layers: &[Vec<u8>]) -> Value {
     let ids: Vec<String> = layers.iter().map(|l| digest_of(l)).collect();
     json!({
-        "architecture": super::super::arch(), "os": "linux",
+        "architecture": arch(), "os": "linux",
         "config": {"Entrypoint": ["/x"], "User": "root"},
         "rootfs": {"type": "layers", "diff_ids": ids},
     })
@@ -86,7 +88,7 @@ fn layout(config: &Value, layers: &[Vec<u8>], platform: Value) -> TempDir {
 }
 
 fn ours() -> Value {
-    json!({"os": "linux", "architecture": super::super::arch()})
+    json!({"os": "linux", "architecture": arch()})
 }
 
 fn told<T>(result: Result<T>) -> String {
@@ -212,7 +214,10 @@ fn a_layout_becomes_a_docker_archive_of_the_same_image() {
     let mut file = File::create(&path).unwrap();
     image.save("kcap-executor:x", &mut file).unwrap();
     let saved = Image::open(&path).unwrap();
-    assert_eq!((&saved.id, &saved.layers), (&image.id, &image.layers));
+    assert_eq!(
+        (&saved.id, &saved.packed.layers),
+        (&image.id, &image.packed.layers)
+    );
     let root = TempDir::new().unwrap();
     saved.unpack(root.path()).unwrap();
     assert_eq!(fs::read(root.path().join("file")).unwrap(), b"one");

@@ -41,6 +41,8 @@ pub struct Member {
     pub mode: u32,
     /// Time of its last change, in seconds since the epoch.
     pub mtime: i64,
+    /// Major and minor number of a device; 0 for others.
+    pub device: (u32, u32),
     /// Extended attributes: name and value.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -171,6 +173,15 @@ impl Pending {
             Some(id) => Ok(id),
             None => u32::try_from(field(bytes, value)?).with_context(damaged),
         };
+        let device = match (header.as_ustar(), header.as_gnu()) {
+            (Some(header), _) => Some((&header.dev_major, &header.dev_minor)),
+            (_, Some(header)) => Some((&header.dev_major, &header.dev_minor)),
+            (None, None) => None,
+        };
+        let number = |bytes: &[u8; 8], value: io::Result<Option<u32>>| -> Result<u32> {
+            let value = value.map(|number| number.unwrap_or(0).into());
+            u32::try_from(field(bytes, value)?).with_context(damaged)
+        };
         Ok(Member {
             link: self
                 .link
@@ -185,6 +196,13 @@ impl Pending {
             mtime: match self.mtime {
                 Some(mtime) => mtime,
                 None => field(&fields.mtime, header.mtime())? as i64,
+            },
+            device: match (header.entry_type(), device) {
+                (EntryType::Char | EntryType::Block, Some((major, minor))) => (
+                    number(major, header.device_major())?,
+                    number(minor, header.device_minor())?,
+                ),
+                _ => (0, 0),
             },
             xattrs: self.xattrs,
             path,

@@ -1,0 +1,110 @@
+//! What replays came to, for the screen: in a line, and for each capability what shows that it is
+//! needed.
+
+use std::io::{self, Write};
+
+use super::{
+    escape::{head, tail},
+    table::{Paint, Screen, duration, names},
+};
+use crate::report::{Basis, Capability, Noise, ProofOutcome, Proven, Report};
+
+/// Most columns of what shows that a capability is needed.
+const WITNESS: usize = 300;
+/// Most columns of a reason.
+const REASON: usize = 400;
+/// Most columns of a place.
+const PLACE: usize = 60;
+
+/// How far replays came.
+pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
+    let Some(proof) = &report.proof else {
+        return Ok(());
+    };
+    let kept = match proof.kept {
+        0 => String::new(),
+        n => format!(" and {n} kept from before"),
+    };
+    let builds = match proof.builds {
+        1 => "1 build".to_owned(),
+        n => format!("{n} builds"),
+    };
+    let took = duration((proof.seconds * 1000.0) as u64);
+    let builds = format!("{builds} in {took}{kept}");
+    let reason = head(proof.reason.as_deref().unwrap_or_default(), REASON);
+    let (paint, text) = match proof.state {
+        Proven::Proved if report.required.is_empty() => (
+            Paint::Good,
+            format!("{builds}: the same image with no capability at all"),
+        ),
+        Proven::Proved => (
+            Paint::Good,
+            format!("{builds}: the same image with these, and not without any one of them"),
+        ),
+        Proven::Sufficient => (
+            Paint::Unsure,
+            format!(
+                "{builds}: the same image with these; not tried without {}: {reason}",
+                names(&proof.untried, " ")
+            ),
+        ),
+        Proven::Unfinished | Proven::Failed | Proven::Unstable => {
+            (Paint::Bad, format!("none, after {builds}: {reason}"))
+        }
+    };
+    screen.section(paint, "PROOF", &text)?;
+    if proof.flaky {
+        let text = "equal builds came to different things: each answer was had twice";
+        screen.section(Paint::Unsure, "", text)?;
+    }
+    let unstable = proof.noise.iter().find(|noise| noise.rule == "unstable");
+    if let Some(Noise {
+        places, examples, ..
+    }) = unstable
+    {
+        let example = examples.first().map(|place| tail(place, PLACE));
+        let text = format!(
+            "equal builds differ in {places} {} ({}{}), which decided nothing",
+            if *places == 1 { "place" } else { "places" },
+            example.unwrap_or_default(),
+            if *places > 1 { ", …" } else { "" }
+        );
+        screen.section(Paint::Unsure, "", &text)?;
+    }
+    Ok(())
+}
+
+/// What becomes of the build without each, as replays showed.
+pub(super) fn witnesses<W: Write>(
+    screen: &mut Screen<'_, W>,
+    required: &[&Capability],
+) -> io::Result<()> {
+    let mut label = "WITHOUT";
+    for capability in required {
+        let Some(proof) = &capability.proof else {
+            continue;
+        };
+        if proof.outcome == ProofOutcome::Same {
+            continue;
+        }
+        let text = format!("{}: {}", capability.name, head(&proof.detail, WITNESS));
+        screen.section(Paint::Bold, label, &text)?;
+        label = "";
+    }
+    Ok(())
+}
+
+/// How to know for sure.
+pub(super) fn next(report: &Report) -> Option<String> {
+    let dockerfile = report.subject.dockerfile.as_ref()?;
+    let built = report.subject.exit_status == Some(0) && !report.interrupted;
+    if report.basis == Basis::Proved || report.proof.is_some() || !built {
+        return None;
+    }
+    let sure = report.required.len() - report.unsure.len().min(report.required.len());
+    Some(format!(
+        "kcap prove -f {}   about {} builds",
+        tail(dockerfile, PLACE),
+        sure + 4
+    ))
+}
