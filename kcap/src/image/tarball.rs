@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tar::{Entries, Entry, EntryType};
 
 use crate::render::escape;
@@ -21,6 +21,8 @@ const EXTENSION: u64 = 1 << 20;
 const MEMBERS: usize = 1_000_000;
 /// Most columns of a name in an error.
 const NAME: usize = 100;
+/// Most columns of an error of the library's.
+const ERROR: usize = 300;
 
 /// What a header says of a member, after its extensions.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ pub fn members<R: Read>(
     let mut pending = Pending::default();
     let mut count = 0;
     for entry in entries.raw(true) {
-        let mut entry = entry.context("the archive is damaged")?;
+        let mut entry = entry.map_err(plain).context("the archive is damaged")?;
         count += 1;
         ensure!(
             count <= MEMBERS,
@@ -151,7 +153,7 @@ impl Pending {
         let path = PathBuf::from(OsStr::from_bytes(&bytes));
         let damaged = || format!("the archive has a damaged header, at {}", shown(&bytes));
         ensure!(!bytes.contains(&0), "{}", damaged());
-        let header_size = header.entry_size().with_context(damaged)?;
+        let header_size = header.entry_size().map_err(plain).with_context(damaged)?;
         // Written where a header has no room for it: for eight gigabytes and more.
         if let Some(size) = self.size {
             ensure!(size == header_size, "{} is too large", shown(&bytes));
@@ -166,7 +168,7 @@ impl Pending {
             match value {
                 Ok(value) => Ok(value),
                 Err(_) if bytes.iter().all(|b| matches!(b, 0 | b' ')) => Ok(0),
-                Err(e) => Err(e).with_context(damaged),
+                Err(e) => Err(plain(e)).with_context(damaged),
             }
         };
         let id = |held: Option<u32>, bytes: &[u8], value| match held {
@@ -230,6 +232,11 @@ fn number<T: std::str::FromStr>(value: &[u8]) -> Result<T> {
                 shown(value)
             )
         })
+}
+
+/// The library's errors repeat what a header holds, as it is.
+fn plain(error: io::Error) -> anyhow::Error {
+    anyhow!("{}", escape::head(&error.to_string(), ERROR))
 }
 
 /// A name from an archive, safe to show and not long.
