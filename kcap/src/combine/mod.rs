@@ -424,6 +424,13 @@ fn cells(build: &Build, union: &BTreeSet<Cap>) -> BTreeMap<Cap, Verdict> {
     cells
 }
 
+/// The JSON Schema of a matrix, with one trailing newline.
+pub fn schema() -> String {
+    let mut schema = schemars::schema_for!(Matrix);
+    schema.insert("$id".to_owned(), SCHEMA.into());
+    format!("{:#}\n", schema.to_value())
+}
+
 /// Reads a matrix, the reports in it too where they are wanted; `None` where it is something else.
 ///
 /// # Errors

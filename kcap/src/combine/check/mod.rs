@@ -133,6 +133,13 @@ pub struct Checked {
     pub incomplete: Option<String>,
 }
 
+/// The JSON Schema of a check, with one trailing newline.
+pub fn schema() -> String {
+    let mut schema = schemars::schema_for!(Check);
+    schema.insert("$id".to_owned(), SCHEMA.into());
+    format!("{:#}\n", schema.to_value())
+}
+
 /// Holds builds against a policy. Their names are to differ, as those of [`super::merge`] do.
 pub fn against_policy(policy: &Policy, builds: &[Build], unsure_counts: bool) -> Check {
     let gate = Gate {

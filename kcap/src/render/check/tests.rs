@@ -178,9 +178,17 @@ fn the_table_fits_and_says_the_answer_first() {
 }
 
 #[test]
-fn json_survives_itself() {
+fn json_survives_itself_and_is_as_its_schema_has_it() {
+    let schema: Value = serde_json::from_str(&crate::combine::check::schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
     for check in all() {
         let text = text(&check, CheckFormat::Json);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|e| e.to_string())
+            .collect();
+        assert_eq!(errors, [""; 0]);
         assert_eq!(serde_json::from_str::<Check>(&text).unwrap(), check);
         assert!(text.contains("\"schema\": \"kcap.check/v1\""));
     }

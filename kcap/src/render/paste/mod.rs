@@ -22,7 +22,7 @@ pub use oci::Oci;
 pub use openshift::Openshift;
 pub use tekton::Tekton;
 
-use super::escape::{head, shown, tail};
+use super::escape::{self, head, shown, tail};
 use crate::combine::{Brief, Matrix};
 use crate::report::{Cap, Report};
 
@@ -265,25 +265,18 @@ fn commented(lines: &[String], indent: &str, to: &mut dyn Write) -> io::Result<(
         .try_for_each(|line| writeln!(to, "{indent}# {}", shown(line)))
 }
 
-/// A string in YAML, TOML or JSON, whatever is in it: quoted, with what is not plain escaped in a
-/// way that all three read alike.
+/// A string in YAML or TOML, whatever is in it: quoted, with what is not plain escaped in a way that
+/// both read alike.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
+        let code = u32::from(c);
+        let is_unsafe = escape::is_unsafe(c) || (0xfdd0..=0xfdef).contains(&code);
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            // Beyond the first plane YAML and TOML have eight digits, and JSON has pairs: the
-            // character stands for itself, unless a terminal may act on it.
-            c if u32::from(c) > 0xffff => match super::escape::is_unsafe(c) {
-                true => out.push('\u{fffd}'),
-                false => out.push(c),
-            },
-            c if super::escape::is_unsafe(c)
-                || (0xfdd0..=0xfdef).contains(&u32::from(c))
-                || u32::from(c) >= 0xfffe =>
-            {
-                out += &format!("\\u{:04x}", u32::from(c));
+            c if is_unsafe && code > 0xffff => out += &format!("\\U{code:08x}"),
+            c if is_unsafe || matches!(code, 0xfffe | 0xffff) => {
+                out += &format!("\\u{code:04x}");
             }
             c => out.push(c),
         }
