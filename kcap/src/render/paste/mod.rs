@@ -274,8 +274,8 @@ fn quoted(text: &str) -> String {
         let is_unsafe = escape::is_unsafe(c) || (0xfdd0..=0xfdef).contains(&code);
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if is_unsafe && code > 0xffff => out += &format!("\\U{code:08x}"),
-            c if is_unsafe || matches!(code, 0xfffe | 0xffff) => {
+            _ if is_unsafe && code > 0xffff => out += &format!("\\U{code:08x}"),
+            _ if is_unsafe || matches!(code, 0xfffe | 0xffff) => {
                 out += &format!("\\u{code:04x}");
             }
             c => out.push(c),
