@@ -75,6 +75,7 @@ pub struct Args {
 /// Where the policy or a report cannot be read, or `out` not written: exit code 2.
 pub fn run(args: &Args, out: &mut impl Write) -> Result<u8> {
     let mut check = check(args)?;
+    check.incomplete_counts = !args.allow_incomplete;
     // A forge finds a file by its path in the repository.
     if let Ok(here) = env::current_dir() {
         for path in check.builds.iter_mut().filter_map(|b| b.path.as_mut()) {
@@ -86,13 +87,11 @@ pub fn run(args: &Args, out: &mut impl Write) -> Result<u8> {
     write_check(&check, args.format, args.color.style(), out)
         .and_then(|()| out.flush())
         .context("cannot write to standard output")?;
-    Ok(
-        match (check.pass, check.complete || args.allow_incomplete) {
-            (false, _) => exit::NO,
-            (true, false) => exit::INCOMPLETE,
-            (true, true) => OK,
-        },
-    )
+    Ok(match (check.pass, check.is_proven()) {
+        (false, _) => exit::NO,
+        (true, false) => exit::INCOMPLETE,
+        (true, true) => OK,
+    })
 }
 
 fn check(args: &Args) -> Result<Check> {

@@ -34,22 +34,24 @@ pub fn against_baseline(name: &str, old: &[Build], builds: &[Build], unsure_coun
     };
     let mut check = gate.check(builds, against);
 
-    let now: BTreeSet<&str> = builds.iter().map(path).collect();
-    for (build, checked) in builds.iter().zip(&check.builds) {
-        match own(build) {
-            None => check.added.push(build.dockerfile.clone()),
+    let after = by_path(builds);
+    for (path, now) in &after {
+        match sole.or_else(|| before.get(path)) {
+            None => {
+                let names = now.builds.iter().map(|build| build.dockerfile.clone());
+                check.added.extend(names);
+            }
             // What a build did not get to may still be needed.
-            Some(before) if build.status == Status::Built => {
-                let gone = (before.allowed.iter()).filter(|cap| !checked.required.contains(cap));
-                check
-                    .went
-                    .extend(gone.map(|cap| before.over(&build.dockerfile, *cap)));
+            Some(then) if now.builds.iter().all(|b| b.status == Status::Built) => {
+                let name = &now.builds[0].dockerfile;
+                let gone = then.allowed.difference(&now.allowed);
+                check.went.extend(gone.map(|cap| then.over(name, *cap)));
             }
             Some(_) => {}
         }
     }
     if sole.is_none() {
-        let gone = before.keys().filter(|path| !now.contains(*path));
+        let gone = before.keys().filter(|path| !after.contains_key(*path));
         check.gone.extend(gone.map(|path| (*path).to_owned()));
     }
     if !check.added.is_empty() {

@@ -190,6 +190,19 @@ fn a_baseline_tells_what_came_and_went_and_by_which_line() {
     assert!(check.went.is_empty() && !check.complete);
 }
 
+#[test]
+fn nothing_goes_where_nothing_changed() {
+    // The first is answered by what the build held; the second by what it did not hold, which would
+    // answer the first as well.
+    let read: &[Cap] = &[Cap::DAC_OVERRIDE, Cap::DAC_READ_SEARCH];
+    let handle: &[Cap] = &[Cap::DAC_READ_SEARCH];
+    let mut report = report("a", &[need(read, 2, Needed), need(handle, 3, Needed)]);
+    report.subject.capabilities = vec![Cap::DAC_OVERRIDE];
+    let builds = builds(vec![report]);
+    let check = against_baseline("old", &builds, &builds, true);
+    assert!(check.pass && check.went.is_empty(), "{check:?}");
+}
+
 fn policy(text: &str) -> Policy {
     Policy::of_text("file", text, None).unwrap()
 }

@@ -68,7 +68,7 @@ fn case(check: &Check, build: &Checked) -> TestCase {
         }
         status.set_description(lines.join("\n"));
         status
-    } else if let Some(why) = &build.incomplete {
+    } else if let (Some(why), true) = (&build.incomplete, check.incomplete_counts) {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
         status.set_message(shown(why));
         status.set_type("incomplete");
@@ -77,6 +77,9 @@ fn case(check: &Check, build: &Checked) -> TestCase {
         TestCaseStatus::success()
     };
     let mut case = TestCase::new(head(&build.dockerfile, NAME), status);
+    if let (Some(why), false) = (&build.incomplete, check.incomplete_counts) {
+        case.set_system_out(shown(why));
+    }
     case.set_classname("kcap.capabilities");
     case.extra.insert("file".into(), head(file, NAME).into());
     let first = (check.over.iter())

@@ -158,7 +158,7 @@ pub fn log(check: &Check) -> Log {
                 },
             },
             invocations: [Invocation {
-                execution_successful: check.complete,
+                execution_successful: check.complete || !check.incomplete_counts,
                 tool_execution_notifications: unseen.chain(notes).collect(),
             }],
             column_kind: "utf16CodeUnits",

@@ -20,7 +20,7 @@ const NAMED: usize = 5;
 
 pub fn write<W: Write>(check: &Check, style: Style, to: &mut W) -> io::Result<()> {
     let screen = &mut Screen { to, style };
-    let (paint, word) = match (check.pass, check.complete) {
+    let (paint, word) = match (check.pass, check.is_proven()) {
         (false, _) => (Paint::Bad, "FAIL"),
         (true, false) => (Paint::Unsure, "OPEN"),
         (true, true) => (Paint::Good, "PASS"),
