@@ -87,6 +87,16 @@ impl Call {
     }
 }
 
+/// The class of `bind` or `socket`, in native calls.
+#[inline(always)]
+pub fn of_network(nr: u64, regs: Ptr) -> u32 {
+    if nr == 49 {
+        let address = Typed::u64(regs, field!(regs_a1));
+        return read_user::<[u8; 4]>(address).map_or(OPAQUE, argclass::bind);
+    }
+    argclass::computed(Kind::Socket as u8, nr, &args(regs))
+}
+
 /// Whether container profiles open a system call by capability.
 #[inline(always)]
 pub fn gated(nr: u64) -> bool {

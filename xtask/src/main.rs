@@ -5,6 +5,7 @@ mod bpf;
 mod captures;
 mod corpus;
 mod demo;
+mod kernels;
 mod lab;
 mod setup;
 mod sh;
@@ -42,6 +43,8 @@ enum Task {
     Captures(captures::Args),
     /// Hold what kcap says of the corpus' captures against what replays found
     Verdicts(verdicts::Args),
+    /// Hold what kcap says of the corpus on other kernels, and with more or less allowed, against that
+    Kernels(kernels::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Truth(args) => truth::run(&args),
         Task::Captures(args) => captures::run(&args),
         Task::Verdicts(args) => verdicts::run(&args),
+        Task::Kernels(args) => kernels::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

@@ -128,6 +128,12 @@ pub mod unasked {
     pub const SECCOMP: u8 = 5;
     /// The program read its own sets: `capget`, `PR_CAPBSET_READ`, `PR_CAP_AMBIENT_IS_SET`.
     pub const READS_OWN: u8 = 6;
+    /// `bind` to an internet port below 1024, granted without a check: the host's
+    /// `ip_unprivileged_port_start` lets anyone. `class` is that of `bind`.
+    pub const PORT: u8 = 7;
+    /// `socket` for ICMP echoes, granted without a check: the host's `ping_group_range` lets the
+    /// caller's group. `class` is that of `socket`.
+    pub const PING: u8 = 8;
 }
 
 impl Key {

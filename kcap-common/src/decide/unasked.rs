@@ -1,6 +1,7 @@
 //! Needs that the kernel decides without a check: which ends of a system call tell of one.
 
-use crate::abi::key::unasked::{AMBIENT, CAPSET, EXEC, READS_OWN, SECCOMP};
+use super::argclass;
+use crate::abi::key::unasked::{AMBIENT, CAPSET, EXEC, PING, PORT, READS_OWN, SECCOMP};
 
 /// EPERM.
 const EPERM: i64 = -1;
@@ -60,6 +61,32 @@ pub struct End {
     pub gated: bool,
 }
 
+/// `socket` and `bind`, which other hosts' settings ask NET_RAW and NET_BIND_SERVICE for.
+#[inline(always)]
+pub const fn opens_network(nr: u64) -> bool {
+    nr == 41 || nr == 49
+}
+
+/// A class of `socket` is that of one for ICMP echoes, over IPv4 or IPv6: datagrams, no raw socket.
+const fn is_ping(class: u32) -> bool {
+    const DGRAM: u32 = 2;
+    matches!(
+        (class & 0xff, class >> 8 & 0xff, class >> 16 & 0xff),
+        (2, DGRAM, 1) | (10, DGRAM, 58)
+    )
+}
+
+/// What a `bind` or `socket` of this class tells, which succeeded and asked nothing: one of
+/// [`crate::abi::key::unasked`], or 0.
+#[inline(always)]
+pub const fn of_network(nr: u64, class: u32) -> u8 {
+    match nr {
+        49 if class >> 8 == argclass::port::LOW => PORT,
+        41 if is_ping(class) => PING,
+        _ => 0,
+    }
+}
+
 /// What the end of a system call tells: one of [`crate::abi::key::unasked`], or 0.
 #[inline(always)]
 pub const fn at_exit(end: End) -> u8 {
@@ -106,6 +133,24 @@ mod tests {
             ret,
             gated: filtered && gated_by_seccomp(nr),
         })
+    }
+
+    #[test]
+    fn what_settings_allow_tells_of_a_need_elsewhere() {
+        let low = argclass::bind([2, 0, 0, 80]);
+        assert_eq!(of_network(49, low), PORT);
+        assert_eq!(of_network(49, argclass::bind([10, 0, 3, 255])), PORT);
+        for other in [[2, 0, 4, 0], [2, 0, 0, 0], [1, 0, b'/', b'r']] {
+            assert_eq!(of_network(49, argclass::bind(other)), 0);
+        }
+        assert_eq!(of_network(49, argclass::OPAQUE), 0);
+        let socket = |family: u32, kind: u32, protocol: u32| family | kind << 8 | protocol << 16;
+        assert_eq!(of_network(41, socket(2, 2, 1)), PING);
+        assert_eq!(of_network(41, socket(10, 2, 58)), PING);
+        for other in [socket(2, 3, 1), socket(2, 2, 17), socket(1, 2, 1), 0] {
+            assert_eq!(of_network(41, other), 0);
+        }
+        assert_eq!(of_network(2, low), 0);
     }
 
     #[test]

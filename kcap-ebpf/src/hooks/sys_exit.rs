@@ -75,6 +75,8 @@ pub fn kcap_sys_exit(ctx: BtfTracePointContext) -> i32 {
     // Of these only some tell of a need: see decide::unasked.
     if ret == EPERM || ret == ENOSYS || nr == 125 || nr == 157 {
         tell(regs, ret, checked);
+    } else if needs::opens_network(nr) && ret >= 0 && !checked {
+        opened(regs, nr);
     }
     if nr == WRITE && ret > 0 && matches!(Typed::u64(regs, field!(regs_a0)), 1 | 2) {
         written(regs, ret);
@@ -236,6 +238,28 @@ fn tell(regs: Ptr, ret: i64, checked: bool) -> u64 {
     write(regs, told)
 }
 
+/// A `bind` or `socket` that succeeded and asked nothing.
+#[inline(never)]
+fn opened(regs: Ptr, nr: u64) -> u64 {
+    // SAFETY: no arguments; never null.
+    let task = unsafe { bpf_get_current_task() } as Ptr;
+    let entry = scope::of(Probed::u32(task, field!(task_tgid)));
+    if entry == 0 || Probed::u32(task, field!(task_status)) & 2 != 0 {
+        return 0;
+    }
+    let class = syscall::of_network(nr, regs);
+    let what = needs::of_network(nr, class);
+    if what == 0 {
+        return 0;
+    }
+    let Some(told) = told(0) else {
+        return 0;
+    };
+    told.class = class.into();
+    told.what = what.into();
+    write(regs, told)
+}
+
 /// A write to an id map: whatever came of it, userspace reads what was asked for.
 #[inline(never)]
 fn idmap(regs: Ptr, ret: i64) -> u64 {
@@ -323,8 +347,9 @@ fn write(regs: Ptr, told: &Told) -> u64 {
     let words = key.words();
     let index = tally::hash(&words) & setting!(outcome_mask);
     let n = tally::add(&OUTCOMES, index, &words, 1, loss::UNASKED);
-    // A program that probes its own sets does so in a loop; the first of a key says it all.
-    if told.what == u64::from(unasked::READS_OWN) && n != 1 {
+    // A program that probes its own sets, or opens sockets, does so in a loop; the first of a key says
+    // it all.
+    if told.what >= u64::from(unasked::READS_OWN) && n != 1 {
         return 0;
     }
     let Some(mut record) = tally::RING.reserve::<Unasked>(0) else {

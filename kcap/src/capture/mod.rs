@@ -66,6 +66,10 @@ pub struct Host {
     pub cgroup: String,
     /// What this hook on this kernel cannot see: `options`, `cap_vm_enough_memory`, `outcome`.
     pub blind: Vec<String>,
+    /// What it can see that captures of older versions lack: `suppressed`, low ports and ping sockets
+    /// that the host's settings allow without a check.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sees: Vec<String>,
     /// `full`, `lazy`, `voluntary`, `none` or `unknown`.
     pub preemption: String,
     /// Active security modules, in order.

@@ -3,9 +3,9 @@
 #[cfg(feature = "trace")]
 pub mod build;
 pub mod check;
+pub mod compare;
 #[cfg(feature = "trace")]
 mod dockerfile;
-pub mod compare;
 pub mod doctor;
 #[cfg(feature = "trace")]
 mod options;

@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Permissions of a new report, less those that the umask takes.
-const REPORT_MODE: u32 = 0o666;
+pub const REPORT_MODE: u32 = 0o666;
 /// Those of a new capture: with `--argv` it holds arguments of the build's programs.
-const CAPTURE_MODE: u32 = 0o600;
+pub const CAPTURE_MODE: u32 = 0o600;
 /// Most characters of a file's name that the one beside it repeats.
 const SHOWN_NAME: usize = 40;
 /// Names tried for it, where others are taken.
@@ -74,6 +74,13 @@ pub enum Output {
         path: PathBuf,
         /// What is there, opened.
         file: File,
+    },
+    /// A file like the next, of which nothing is there before it is written.
+    Later {
+        /// Its path.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// A file, written beside its path first: a result is there whole or not at all.
     File {
@@ -131,6 +138,15 @@ impl Output {
         })
     }
 
+    /// Leaves nothing beside its path until it is written: in a build context, that would be built into
+    /// the image.
+    pub fn later(self, mode: u32) -> Self {
+        match self {
+            Self::File { path, .. } => Self::Later { path, mode },
+            other => other,
+        }
+    }
+
     /// Writes a report.
     ///
     /// # Errors
@@ -167,6 +183,7 @@ impl Output {
                 };
                 (emptied.and_then(|()| filled(&file, fill)), path)
             }
+            Self::Later { path, mode } => return Self::open(&path, mode)?.write(out, fill),
             Self::File { path, partial } => (
                 filled(&partial.file, fill).and_then(|()| partial.replace(&path)),
                 path,

@@ -6,7 +6,12 @@ mod budget;
 mod progress;
 
 use std::{
-    env, fs, io::Write, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc, time::Duration,
+    env, fs,
+    io::Write,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -272,7 +277,7 @@ impl Setting<'_> {
     }
 
     /// Where what was proved last of a Dockerfile is kept: a proof of a changed one begins with it.
-    fn hint_file(&self, request: &Request) -> std::path::PathBuf {
+    fn hint_file(&self, request: &Request) -> PathBuf {
         let mut hash = Sha256::new();
         hash.update(request.dockerfile.as_os_str().as_bytes());
         hash.update([0]);

@@ -146,6 +146,7 @@ pub fn of_evidence(cap: Cap, seen: &Seen<'_>) -> Without {
         return Without::Unknown;
     }
     let subject = &seen.report.subject;
+    let stopped = subject.failed_step.or(subject.last_step);
     let refused = match evidence.because {
         Some(Because::Refused) => true,
         // An exec that the kernel let pass has no system call of its own in the report.
@@ -154,9 +155,7 @@ pub fn of_evidence(cap: Cap, seen: &Seen<'_>) -> Without {
     };
     match () {
         () if refused && subject.exit_status == Some(0) => Without::WentOn,
-        () if refused && evidence.step.is_some() && evidence.step == subject.last_step => {
-            Without::FailedHere
-        }
+        () if refused && evidence.step.is_some() && evidence.step == stopped => Without::FailedHere,
         () if refused => Without::Unknown,
         () if cap == Cap::FSETID => Without::MayLoseBits,
         () if FATAL.contains(&cap) && seen.executor_in(&FATAL_STEPS) => Without::BuildFails,

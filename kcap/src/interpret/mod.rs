@@ -76,6 +76,7 @@ pub fn interpret(capture: &Capture) -> Report {
         trials: Vec::new(),
         privilege_gains: Some(gains::gains(&session)),
         proof: None,
+        suppressed: surroundings::suppressed(&session),
         notes: notes(&session, gathered.notes),
     }
 }
@@ -134,6 +135,10 @@ fn subject(session: &Session<'_>) -> Subject {
         out_of_memory: subject.out_of_memory,
         timed_out: subject.timed_out,
         last_step: session.steps.last,
+        failed_step: match subject.exit_status {
+            Some(0) => None,
+            _ => session.steps.at,
+        },
         log: match subject.exit_status {
             Some(0) => Vec::new(),
             _ => session.steps.tail.clone(),
@@ -313,7 +318,33 @@ fn capability(
             .copied()
             .collect(),
         evidence,
+        settle: (verdict == Verdict::Unsure).then(|| settle(session, cap, &chosen)),
         proof: None,
+    }
+}
+
+/// The replay that settles an unsure capability: one without all that answers its decisions, or, where
+/// the build held none of these, one with it.
+fn settle(
+    session: &Session<'_>,
+    cap: Cap,
+    chosen: &[(&BTreeSet<Cap>, &gather::Depends)],
+) -> String {
+    let held = session.scope.bounding();
+    let answers: BTreeSet<Cap> = (chosen.iter())
+        .flat_map(|(any_of, _)| any_of.iter().copied())
+        .filter(|answer| held.is_none_or(|held| held & answer.bit() != 0))
+        .collect();
+    let how = if answers.is_empty() {
+        format!("with {cap}")
+    } else {
+        let names: Vec<String> = answers.iter().map(Cap::to_string).collect();
+        format!("without {}", names.join(" and "))
+    };
+    match session.capture.subject.exit_status {
+        Some(0) => format!("build again {how} and compare the images"),
+        // There is no image to compare with yet.
+        _ => format!("once the build succeeds, build again {how} and compare the images"),
     }
 }
 

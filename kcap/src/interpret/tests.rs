@@ -57,6 +57,9 @@ const OPENAT: u16 = 257;
 const FCHOWNAT: u16 = 260;
 const LINKAT: u16 = 265;
 const MMAP: u16 = 9;
+const KILL: u16 = 62;
+const FCHMOD: u16 = 91;
+const ACCESS: u16 = 21;
 
 fn of(report: &Report, cap: Cap) -> &Capability {
     report.capabilities.iter().find(|c| c.name == cap).unwrap()
@@ -295,4 +298,42 @@ proptest! {
             prop_assert!(line.chars().count() <= 80, "{line:?}");
         }
     }
+}
+
+#[test]
+fn an_unsure_capability_says_which_replay_settles_it() {
+    let settle = |capture: &Capture| {
+        let report = interpret(capture);
+        (report.capabilities.iter())
+            .filter_map(|c| Some((c.name, c.settle.clone()?)))
+            .collect::<Vec<_>>()
+    };
+    let mut capture = session(vec![
+        tally(Cap::KILL, true, KILL, 0, 1),
+        tally(Cap::CHOWN, true, FCHOWNAT, 0, 1),
+    ]);
+    capture.subject.exit_status = Some(0);
+    let without = "build again without KILL and compare the images";
+    assert_eq!(
+        settle(&capture),
+        [(Cap::KILL, without.to_owned())],
+        "of what is needed, nothing is open"
+    );
+    // Refused in silence, since the build had it not; and it failed for something else.
+    let bounding = &mut capture.programs[0].exec.as_mut().unwrap().caps.bounding;
+    *bounding = 0;
+    capture.tallies = vec![tally(Cap::FSETID, false, FCHMOD, 0o2755, 1)];
+    capture.subject.exit_status = Some(1);
+    let with = "once the build succeeds, build again with FSETID and compare the images";
+    assert_eq!(settle(&capture), [(Cap::FSETID, with.to_owned())]);
+    // Both answer the question: without one, the other would.
+    capture = session(vec![
+        tally(Cap::DAC_READ_SEARCH, false, ACCESS, 4, 1),
+        tally(Cap::DAC_OVERRIDE, true, ACCESS, 4, 1),
+    ]);
+    capture.subject.exit_status = Some(0);
+    let bounding = &mut capture.programs[0].exec.as_mut().unwrap().caps.bounding;
+    *bounding |= Cap::DAC_READ_SEARCH.bit();
+    let both = "build again without DAC_OVERRIDE and DAC_READ_SEARCH and compare the images";
+    assert_eq!(settle(&capture), [(Cap::DAC_OVERRIDE, both.to_owned())]);
 }

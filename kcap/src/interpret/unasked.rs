@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kcap_common::abi::key::unasked::{AMBIENT, CAPSET, EXEC, IDMAP, READS_OWN, SECCOMP};
+use kcap_common::abi::key::unasked::{
+    AMBIENT, CAPSET, EXEC, IDMAP, PING, PORT, READS_OWN, SECCOMP,
+};
 
 use super::facts::Session;
 use super::rules::{Rule, stated};
@@ -173,6 +175,8 @@ fn one_kind(
         READS_OWN => {
             notes.readers.insert(path.to_owned());
         }
+        // No need on this host: see `surroundings`.
+        PORT | PING => {}
         _ => notes.unknown_kinds += 1,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    judge::{Came, Replay, SHOWN},
+    judge::{Came, Content, Replay, SHOWN},
     planner::{Found, Set, Stuck},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub enum End {
 }
 
 /// What is known of a proof beside its replays.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Circumstances {
     /// The set that the first build had.
     pub start: Set,
@@ -42,6 +42,8 @@ pub struct Circumstances {
     pub seconds: f64,
     /// Equal builds came to different things.
     pub flaky: bool,
+    /// What a difference in content alone says.
+    pub content: Content,
     /// What it takes to make these builds again.
     pub repeat: Repeat,
 }
@@ -56,7 +58,7 @@ pub fn report(
 ) -> Report {
     let judged: Vec<(&Replay, Came)> = replays
         .iter()
-        .map(|replay| (replay, replay.came(noise, true)))
+        .map(|replay| (replay, replay.came(noise, about.content)))
         .collect();
     let (state, mut reason, set, held) = outcome(end, about.start);
     if let (End::Stuck(Stuck::Void(set)), Some(reason)) = (end, &mut reason) {
@@ -230,6 +232,7 @@ fn needed(capability: &mut Capability, trials: &Trials<'_>, held: Set) {
             _ => Because::Refused,
         };
     }
+    capability.settle = None;
     capability.reason = format!("proved: without it {detail}");
     capability.proof = Some(Proof {
         outcome: match came {
@@ -247,6 +250,7 @@ fn unneeded(capability: &mut Capability, trials: &Trials<'_>) {
         return;
     };
     let tolerated = replay.shrugged_off(capability.name);
+    capability.settle = None;
     if capability.verdict != Verdict::Unneeded {
         capability.verdict = Verdict::Unneeded;
         capability.because = Because::Tolerated;
@@ -284,6 +288,7 @@ fn never_asked(cap: Cap) -> Capability {
         unasked: 0,
         steps: vec![],
         evidence: vec![],
+        settle: None,
         proof: None,
     }
 }
@@ -389,7 +394,9 @@ fn noise_of(judged: &[(&Replay, Came)], noise: &Noise) -> Vec<report::Noise> {
         };
         let judged = image.judged(noise);
         let named = judged.noise.iter().map(|(rule, d)| (rule.name(), d));
-        for (rule, difference) in named.chain(judged.unstable.iter().map(|d| ("unstable", d))) {
+        let unstable = judged.unstable.iter().map(|d| ("unstable", d));
+        let undecided = judged.undecided.iter().map(|d| ("undecided", d));
+        for (rule, difference) in named.chain(unstable).chain(undecided) {
             let places = places.entry(rule.to_owned()).or_default();
             places.push(place(difference));
         }

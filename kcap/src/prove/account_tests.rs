@@ -101,15 +101,21 @@ fn proved(set: Set) -> (Report, Vec<Replay>) {
     last.purpose = "last".into();
     replays.push(last);
     let end = End::Found(Found { set, flaky: false });
-    let about = Circumstances {
-        start: START,
-        seconds: 12.0,
-        ..Circumstances::default()
-    };
+    let about = about(12.0);
     (
         report(observed(), &replays, &Noise::default(), &end, &about),
         replays,
     )
+}
+
+fn about(seconds: f64) -> Circumstances {
+    Circumstances {
+        start: START,
+        seconds,
+        flaky: false,
+        content: Content::Decides,
+        repeat: Repeat::default(),
+    }
 }
 
 const NEEDS: [Cap; 4] = [Cap::CHOWN, Cap::DAC_OVERRIDE, Cap::SETGID, Cap::SETUID];
@@ -251,7 +257,7 @@ fn a_changed_image_is_explained_by_what_comes_of_a_refusal() {
             to: Mode(0o755),
         },
     }];
-    let came = replay.came(&Noise::default(), true);
+    let came = replay.came(&Noise::default(), Content::Decides);
     assert!(matches!(came, Came::Changed(_)));
     assert_eq!(replay.outcome(&came), Some(Outcome::Differs { refused: 0 }));
     let report = replay.report.as_mut().unwrap();
@@ -277,10 +283,7 @@ fn what_was_not_finished_says_so() {
         failed(mask(&NEEDS[1..]), Cap::CHOWN),
     ];
     let of = |end: End| {
-        let about = Circumstances {
-            start: START,
-            ..Circumstances::default()
-        };
+        let about = about(0.0);
         report(observed(), &replays, &Noise::default(), &end, &about)
     };
     let early = |set, held| End::Early {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::planner::{Outcome, Set};
 use crate::{
     compare::{Difference, Judged, Noise, What, sort_out},
-    report::{Because, Cap, Evidence, Report, State, Verdict},
+    report::{Because, Cap, Evidence, Report, State, Step, Verdict},
 };
 
 /// Most lines of a failed build's log, and most differences, that are shown of a replay.
@@ -57,6 +57,17 @@ impl Given {
     }
 }
 
+/// What a difference in the content of files alone says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing yet: another build with the starting set is to come.
+    Waits,
+    /// Nothing: there is but one build with the starting set, and no time for another.
+    Unknown,
+    /// That the image is another.
+    Decides,
+}
+
 /// What it came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Came {
@@ -81,9 +92,8 @@ impl Replay {
         self.set.iter().fold(0, |all, cap| all | cap.bit())
     }
 
-    /// What it came to, where equal builds differ in `noise`. `last` where no further builds with the
-    /// starting set are to be made: what is not decided by then is a difference.
-    pub fn came(&self, noise: &Noise, last: bool) -> Came {
+    /// What it came to, where equal builds differ in `noise`.
+    pub fn came(&self, noise: &Noise, content: Content) -> Came {
         let Some(report) = &self.report else {
             return Came::Void;
         };
@@ -98,12 +108,12 @@ impl Replay {
             return Came::Failed;
         };
         let decisive = image.decisive(noise);
-        if decisive.is_empty() {
-            Came::Same
-        } else if !last && decisive.iter().all(Difference::is_content) {
-            Came::Undecided
-        } else {
-            Came::Changed(decisive)
+        let is_content = decisive.iter().all(Difference::is_content);
+        match content {
+            _ if decisive.is_empty() => Came::Same,
+            Content::Waits if is_content => Came::Undecided,
+            Content::Unknown if is_content => Came::Same,
+            _ => Came::Changed(decisive),
         }
     }
 
@@ -164,7 +174,7 @@ impl Replay {
         };
         let at = |index: u32| report.steps.iter().find(|s| s.index == index);
         let ran = at(step).is_some_and(|s| s.state == State::Ran && s.kind != "container-start");
-        match report.subject.last_step {
+        match report.subject.failed_step.or(report.subject.last_step) {
             Some(last) => step >= last && ran,
             None => ran,
         }
@@ -210,7 +220,7 @@ impl Replay {
             (Some(report), Some(e)) => format!("; {}", refused(report, e)),
             _ => String::new(),
         };
-        let last = report.and_then(Report::last_step);
+        let last = report.and_then(failed_step);
         let refused_in = refusal.and_then(|e| e.step);
         match came {
             Came::Same => ("same image".into(), None),
@@ -283,6 +293,13 @@ impl Replay {
                 .to_owned(),
         }
     }
+}
+
+/// Where the executor was when it failed, as far as that is known.
+fn failed_step(report: &Report) -> Option<&Step> {
+    let index = report.subject.failed_step;
+    let at = report.steps.iter().find(|step| Some(step.index) == index);
+    at.or_else(|| report.last_step())
 }
 
 /// A refusal in words: who asked for what, and where.

@@ -291,6 +291,34 @@ fn what_ends_without_an_answer_is_tried_once_more() {
 }
 
 #[test]
+fn a_refusal_explains_nothing_where_builds_fail_by_chance() {
+    let mut planner = Planner::new(set(START));
+    for _ in 0..2 {
+        planner.observe(set(START), Outcome::Same);
+    }
+    planner.expect(0, set(1));
+    let refused = Outcome::Differs { refused: set(1) };
+    planner.observe(0, refused);
+    planner.observe(set(1), Outcome::Same);
+    planner.observe(set(1), Outcome::Same);
+    let found = |set| {
+        let flaky = false;
+        Next::Found(Found { set, flaky })
+    };
+    assert_eq!(planner.next(&[], 1), found(set(1)));
+    // Were it not for this one.
+    planner.observe(set(1), refused);
+    let Next::Build(trials) = planner.next(&[], 1) else {
+        panic!("it is sure of itself");
+    };
+    assert_eq!(trials[0].set, 0);
+    for _ in 0..2 {
+        planner.observe(0, Outcome::Same);
+    }
+    assert_eq!(planner.known().0, 0);
+}
+
+#[test]
 fn what_runs_is_not_wanted_again() {
     let mut planner = Planner::new(set(START));
     let reference = Trial {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::{
     account::{self, Circumstances, End},
-    judge::{Came, Given, Replay},
+    judge::{Came, Content, Given, Replay},
     planner::{Next, Planner, Purpose, Set, Stuck, Trial},
     store::Store,
 };
@@ -180,14 +180,14 @@ impl Proof {
 
     /// Judges all replays anew.
     fn judge(&mut self) {
-        let last = self.references_done() >= CONTENT;
+        let content = self.content();
         self.planner.forget();
         self.undecided.clear();
         for replay in &self.replays {
             let came = if replay.mask() == self.start && replay.image.is_some() {
                 Came::Same
             } else {
-                replay.came(&self.noise, last)
+                replay.came(&self.noise, content)
             };
             match replay.outcome(&came) {
                 Some(outcome) => self.planner.observe(replay.mask(), outcome),
@@ -198,6 +198,17 @@ impl Proof {
             self.references = self.references.max(self.references_done() + 1);
         }
         self.planner.references(self.references);
+    }
+
+    /// What a difference in content alone says by now.
+    fn content(&self) -> Content {
+        if self.references_done() >= CONTENT {
+            Content::Decides
+        } else if self.limited() {
+            Content::Unknown
+        } else {
+            Content::Waits
+        }
     }
 
     /// There are too few builds to make one more with the starting set for certainty.
@@ -385,7 +396,7 @@ impl Proof {
         let came = if replay.mask() == self.start && replay.image.is_some() {
             Came::Same
         } else {
-            replay.came(&self.noise, self.references_done() >= CONTENT)
+            replay.came(&self.noise, self.content())
         };
         let missing = match trial.purpose {
             Purpose::Without(cap) => Some(cap),
@@ -446,6 +457,11 @@ impl Proof {
             start: self.start,
             seconds: self.began.elapsed().as_secs_f64(),
             flaky: self.planner.flaky(),
+            // What was not decided while there was time stays so.
+            content: match self.content() {
+                Content::Decides => Content::Decides,
+                Content::Waits | Content::Unknown => Content::Unknown,
+            },
             repeat: self.repeat.clone(),
         };
         Some(account::report(

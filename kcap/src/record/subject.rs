@@ -24,12 +24,18 @@ pub fn host(
 ) -> Host {
     blind.sort();
     let first = capture.programs.iter().find_map(|p| p.exec.as_ref());
+    // The program that follows system calls to their end sees it.
+    let follows = !blind.iter().any(|what| what == "outcome");
     Host {
         kernel: facts.kernel.clone(),
         arch: facts.arch.clone(),
         hook: hook.into(),
         cgroup: layout.kind.as_str().into(),
         blind,
+        sees: follows
+            .then(|| "suppressed".to_owned())
+            .into_iter()
+            .collect(),
         preemption: facts.preemption.mode.as_str().into(),
         lsm: facts.lsm.clone().unwrap_or_default(),
         seccomp: match first {

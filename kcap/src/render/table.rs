@@ -393,7 +393,8 @@ fn ending<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<(
     if subject.exit_status == Some(0) {
         return Ok(());
     }
-    let last = (subject.last_step).and_then(|index| report.steps.get(index as usize));
+    let last = (subject.failed_step.or(subject.last_step))
+        .and_then(|index| report.steps.get(index as usize));
     if let Some(step) = last {
         let line = step
             .line

@@ -8,7 +8,7 @@ pub use cap::{Cap, UnknownCap};
 pub use v1::{
     Basis, Because, By, Capability, CapabilityStep, Coverage, Decision, Evidence, Executor, Gain,
     GainBy, Host, Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report, Setting,
-    Sharp, State, Step, Subject, Tool, Trial, Verdict,
+    Sharp, State, Step, Subject, Suppressed, Tool, Trial, Verdict,
 };
 
 use std::fmt;
@@ -144,6 +144,7 @@ mod tests {
             "capabilities",
             "steps",
             "trials",
+            "suppressed",
         ] {
             assert!(report.contains_key(field), "{field}");
         }

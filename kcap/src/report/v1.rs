@@ -52,6 +52,10 @@ pub struct Report {
     /// What the replays came to, all in all; only where some were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proving>,
+    /// What this host's settings allow without asking, and others ask a capability for: needs that the
+    /// trace cannot show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suppressed: Vec<Suppressed>,
     /// What a reader must know beside the verdicts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -146,6 +150,10 @@ pub struct Subject {
     /// the one that failed, unless the executor failed between two.
     #[serde(default)]
     pub last_step: Option<u32>,
+    /// Index of the step that the executor was in when it ended without success: an instruction, or
+    /// a phase of its own such as unpacking; null where it succeeded, or where that is not known.
+    #[serde(default)]
+    pub failed_step: Option<u32>,
     /// The last lines of the executor's log; only where the build did not succeed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
@@ -331,9 +339,29 @@ pub struct Capability {
     pub steps: Vec<CapabilityStep>,
     /// The checks by where they were made, weightiest first; bounded, the rest is one last entry.
     pub evidence: Vec<Evidence>,
+    /// Which replay settles it, as something to do; only where the verdict is `unsure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<String>,
     /// How a replay answered; only where `basis` is `proved`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+}
+
+/// A need that the settings of the traced host hide: under others the same build would need it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Suppressed {
+    /// What it needs elsewhere.
+    pub name: Cap,
+    /// The kernel setting.
+    pub setting: String,
+    /// Its value where the build ran; empty where that is not known, since a network namespace can have
+    /// one of its own.
+    pub value: String,
+    /// Index of the step in which the build did it; null where that cannot be seen, so that the
+    /// need *would be* hidden.
+    pub step: Option<u32>,
+    /// One sentence for people.
+    pub reason: String,
 }
 
 /// A capability's checks in one step.
@@ -438,7 +466,8 @@ pub enum Proven {
 /// Differences between builds that decide nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Noise {
-    /// Name of the rule; `unstable` for what differs between builds with the starting set.
+    /// Name of the rule; `unstable` for what differs between builds with the starting set, `undecided`
+    /// for content of which it is not known, since there was but one.
     pub rule: String,
     /// How many places.
     pub places: u64,

@@ -1,6 +1,8 @@
 //! Capabilities by name, and sets of them.
 
-use std::fmt;
+use std::{fmt, fs};
+
+use anyhow::{Context, Result};
 
 /// All names, without `CAP_`, by number.
 pub const ALL: [&str; 41] = [
@@ -55,6 +57,18 @@ impl Set {
     /// What Docker gives a container by default: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
     /// SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.
     pub const DOCKER_DEFAULT: Self = Self(0xa804_25fb);
+
+    /// What this process may give to a program: its bounding set.
+    ///
+    /// # Errors
+    /// Where `/proc` does not say.
+    pub fn bounding() -> Result<Self> {
+        let status = fs::read_to_string("/proc/self/status").context("cannot read /proc")?;
+        let set = (status.lines())
+            .find_map(|line| line.strip_prefix("CapBnd:"))
+            .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        Ok(Self(set.context("/proc/self/status has no CapBnd")?))
+    }
 
     /// The numbers in it, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {

@@ -25,7 +25,7 @@ use crate::sh;
 const DEFAULT: &str = "/kaniko/executor";
 
 /// Where it is in a bundle.
-const PLACE: &str = "rootfs/kaniko/executor";
+pub const PLACE: &str = "rootfs/kaniko/executor";
 
 /// How much of a build's log is read, from its end, in bytes.
 const LOG: u64 = 64 * 1024;
@@ -61,7 +61,10 @@ pub fn lay_out(bundle: &Path, executor: &Path) -> Result<()> {
 }
 
 /// Lays out everything but the executor itself.
-fn lay_out_around(bundle: &Path) -> Result<()> {
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn lay_out_around(bundle: &Path) -> Result<()> {
     let root = bundle.join("rootfs");
     for folder in ["kaniko/ssl/certs", "kaniko/.docker", "etc", "workspace"] {
         fs::create_dir_all(root.join(folder))?;
@@ -237,6 +240,11 @@ impl Kaniko {
         &self.version
     }
 
+    /// The base images, as a registry stores them.
+    pub fn data(&self) -> &Path {
+        &self.bases.data
+    }
+
     /// The base images' digests.
     pub fn digests(&self) -> &Digests {
         &self.bases.digests
@@ -351,7 +359,8 @@ impl Prepared {
     }
 }
 
-fn flags(own: &[String]) -> Vec<String> {
+/// The executor's flags for a build in a [`Bundle`], with those of its own.
+pub fn flags(own: &[String]) -> Vec<String> {
     let mut flags: Vec<String> = [
         "--dockerfile=/Dockerfile",
         "--context=dir:///context",

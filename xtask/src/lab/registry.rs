@@ -21,6 +21,15 @@ pub struct Registry {
     address: String,
 }
 
+/// The configuration of one that serves the images in `data` at `address`.
+pub fn settings(data: &Path, address: &str) -> String {
+    format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
+        serde_json::Value::from(data.to_string_lossy())
+    )
+}
+
 impl Registry {
     /// Starts one that keeps its images in a new folder `place`.
     ///
@@ -43,12 +52,8 @@ impl Registry {
             .port();
         let address = format!("127.0.0.1:{port}");
         let config = place.join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-            serde_json::Value::from(data.to_string_lossy())
-        );
-        fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        fs::write(&config, settings(data, &address))
+            .with_context(|| format!("cannot write {}", config.display()))?;
         let log = fs::File::create(place.join("log")).context("cannot make the registry's log")?;
         let mut command = Command::new(setup::registry()?);
         command

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::Kind;
 use super::run::{Counter, Tier};
 use crate::setup::{self, Need};
-use crate::vm::{Cgroup, Machine, Preempt};
+use crate::vm::{self, Cgroup, Machine, Preempt};
 use crate::{bpf, lab, sh};
 
 /// The guests: every series of kernels with each preemption mode. The layouts of control groups
@@ -26,8 +26,6 @@ const GUESTS: [(&str, Preempt, Cgroup); 4] = [
 const GUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Test programs that run as root here, and in the guests.
 const ROOT_TESTS: [&str; 2] = ["root", "phases"];
-/// The target that static programs are built for; naming it keeps build scripts dynamic.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// One test at a time, since each traces; skips are told at once.
 const TEST_ARGS: [&str; 2] = ["--test-threads=1", "--nocapture"];
 
@@ -179,7 +177,7 @@ fn vm(tier: &mut Tier) -> Result<()> {
     if !ready(tier, Need::Test) {
         return Ok(());
     }
-    let programs = Programs::build(static_cargo, &ROOT_TESTS)?;
+    let programs = Programs::build(sh::static_cargo, &ROOT_TESTS)?;
     for (series, preempt, cgroup) in GUESTS {
         let name = format!("Linux {series} preempt={}", preempt.name());
         let Ok(kernel) = setup::kernel(series) else {
@@ -194,6 +192,8 @@ fn vm(tier: &mut Tier) -> Result<()> {
             preempt,
             cgroup,
             processors: 2,
+            memory: vm::MEMORY,
+            disk: None,
             files: programs.files(),
             environment: programs
                 .environment()?
@@ -210,19 +210,6 @@ fn vm(tier: &mut Tier) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A cargo that builds programs which need no others, in a folder of its own: other flags would have
-/// it build everything anew each time.
-fn static_cargo() -> Command {
-    let mut cargo = sh::cargo();
-    cargo
-        .env("CARGO_TARGET_DIR", sh::target().join("vm"))
-        .env("CARGO_BUILD_TARGET", STATIC_TARGET)
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-    cargo
 }
 
 /// A command of the guest's that runs all test programs, whatever becomes of each.
@@ -247,7 +234,7 @@ fn engines(tier: &mut Tier) -> Result<()> {
     if cfg!(not(target_arch = "x86_64")) {
         tier.skip("builds of the known executor: it is built for x86-64 only");
     } else if ready(tier, Need::Engines) {
-        let programs = Programs::build(static_cargo, &["builds"])?;
+        let programs = Programs::build(sh::static_cargo, &["builds"])?;
         tier.tests(
             Command::new(programs.get("builds")?)
                 .args(TEST_ARGS)

@@ -180,7 +180,8 @@ fn listed(out: &mut String, measured: &[Measured]) {
     }
     out.push_str(
         "\n## Unsure\n\nWhat settles each is a build of the same Dockerfile without that capability, \
-         with the images compared: `kcap prove` makes it, and `truth.json` has its result.\n\n",
+         with the images compared: the report says so (`settle`), `kcap prove` makes it, and \
+         `truth.json` has its result.\n\n",
     );
     let mut unsure = members(&|m| m.verdict == Verdict::Unsure);
     unsure.sort_by_key(|(_, m)| (m.name.clone(), m.because.clone()));

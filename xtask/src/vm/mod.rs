@@ -80,6 +80,9 @@ pub enum Cgroup {
     Hybrid,
 }
 
+/// Memory of a guest that does nothing unusual, in MiB.
+pub const MEMORY: u32 = 1024;
+
 /// A machine to boot once.
 #[derive(Debug)]
 pub struct Machine {
@@ -91,6 +94,10 @@ pub struct Machine {
     pub cgroup: Cgroup,
     /// Number of processors.
     pub processors: u32,
+    /// Memory, in MiB.
+    pub memory: u32,
+    /// The image of a disk, `/dev/nvme0n1` in the guest; what the guest writes to it is forgotten.
+    pub disk: Option<PathBuf>,
     /// Files on the host, and where they are put in the guest.
     pub files: Vec<(PathBuf, String)>,
     /// Environment of the program, as `NAME=VALUE`.
@@ -127,6 +134,8 @@ pub fn run(args: &Args) -> Result<()> {
         preempt: args.preempt,
         cgroup: args.cgroup,
         processors: args.smp,
+        memory: MEMORY,
+        disk: None,
         files: files.collect::<Result<_>>()?,
         environment: args.environment.clone(),
         timeout: Duration::from_secs(args.timeout),
@@ -186,8 +195,17 @@ impl Machine {
             "console=ttyS0 quiet panic=-1 preempt={}",
             self.preempt.name()
         );
-        Command::new("qemu-system-x86_64")
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1G"])
+        let mut qemu = Command::new("qemu-system-x86_64");
+        if let Some(disk) = &self.disk {
+            // A comma in a value is written twice.
+            let path = disk.to_string_lossy().replace(',', ",,");
+            let drive = format!("file={path},format=raw,if=none,id=disk,snapshot=on,cache=unsafe");
+            // NVMe, since Debian's cloud kernels have that driver built in.
+            qemu.args(["-drive", &drive])
+                .args(["-device", "nvme,drive=disk,serial=kcap"]);
+        }
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-m", &format!("{}M", self.memory)])
             .args(["-smp", &self.processors.to_string()])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
             .arg("-no-reboot")

@@ -63,10 +63,12 @@ impl Results {
         let results = Self {
             reports: out.map(Path::to_owned),
             captures: into_folder.map(Path::to_owned),
-            report: report.map(Output::report).transpose()?,
+            report: (report.map(Output::report).transpose()?)
+                .map(|to| to.later(output::REPORT_MODE)),
             capture: (capture.filter(|_| into_folder.is_none()))
                 .map(Output::capture)
-                .transpose()?,
+                .transpose()?
+                .map(|to| to.later(output::CAPTURE_MODE)),
             names,
         };
         for (folder, ending) in [(&results.reports, "json"), (&results.captures, "kcap")] {

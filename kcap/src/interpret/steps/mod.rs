@@ -48,6 +48,8 @@ pub struct Steps {
     pub coverage: Coverage,
     /// The instruction that was worked on last.
     pub last: Option<u32>,
+    /// Where the executor was when its log ended: an instruction, or a phase of its own.
+    pub at: Option<u32>,
     /// The last lines of the executor's log, without escapes for terminals.
     pub tail: Vec<String>,
     /// What a reader must know.
@@ -89,6 +91,8 @@ struct Told<'a> {
     /// The executor's generations, and children told by themselves.
     places: HashMap<u32, Place>,
     last: Option<u32>,
+    /// Where the executor was at the end; `None` where that is not known.
+    at: Option<Place>,
 }
 
 fn tell<'a>(
@@ -103,6 +107,7 @@ fn tell<'a>(
             parts: Parts::of(plan),
             places: HashMap::new(),
             last: None,
+            at: None,
         };
     };
     if main.others > 0 {
@@ -139,6 +144,7 @@ fn tell<'a>(
         parts: walked.parts,
         places,
         last: walked.last,
+        at: Some(walked.at),
     }
 }
 
@@ -183,6 +189,7 @@ fn collect(
         mut parts,
         places,
         last,
+        at: ended,
     } = told;
     let count = parts.list().len() as u32;
     let mut used: HashSet<Place> = (0..count).map(Place::Part).collect();
@@ -241,6 +248,7 @@ fn collect(
     Steps {
         coverage: coverage(parts.list()),
         last: last.map(|part| at(Place::Part(part))),
+        at: ended.and_then(|place| index.get(&place).copied()),
         tail,
         notes,
         of_program: of_program

@@ -40,5 +40,6 @@ pub fn tell<'a>(plan: &'a Plan, children: &[u32], completed: bool) -> Told<'a> {
         parts,
         places,
         last,
+        at: None,
     }
 }

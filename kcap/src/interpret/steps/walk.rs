@@ -23,6 +23,8 @@ pub struct Walked<'a> {
     pub places: HashMap<u32, Place>,
     /// The instruction that was worked on last, where one was.
     pub last: Option<u32>,
+    /// Whose work it was when the log ended.
+    pub at: Place,
 }
 
 /// Follows the log of a build: whether it came to its end by itself, and whether the trace began
@@ -63,6 +65,7 @@ pub fn walk<'a>(plan: &'a Plan, lines: &[Line<'_>], completed: bool, late: bool)
         parts: walk.parts,
         places: walk.places,
         last: walk.last,
+        at: walk.at,
     }
 }
 

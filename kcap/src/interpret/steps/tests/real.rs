@@ -87,6 +87,7 @@ fn an_instruction_fails() {
     assert_eq!(report.coverage.unreached, 1);
     let last = report.subject.last_step.unwrap() as usize;
     assert_eq!(report.steps[last].line, Some(3));
+    assert_eq!(report.subject.failed_step, report.subject.last_step);
     assert_eq!(report.subject.log.len(), 20);
     let end = &report.subject.log[17..];
     assert!(end[1].starts_with("INFO[2026-"), "{}", end[1]);
@@ -99,6 +100,23 @@ fn an_instruction_fails() {
             .iter()
             .any(|line| line.contains('\u{1b}'))
     );
+}
+
+#[test]
+fn the_executor_fails_in_a_phase_of_its_own() {
+    let log = fixture!("multi-text.log");
+    let (_, behind) = log.split_once("Unpacking rootfs").unwrap();
+    let end = behind.find('\n').unwrap() + 1;
+    let log = &log[..log.len() - behind.len() + end];
+    let writes = writes(log);
+    let mut capture = capture(fixture!("multi.Dockerfile"), &writes);
+    capture.subject.exit_status = Some(1);
+    let report = interpret(&capture);
+    let failed = &report.steps[report.subject.failed_step.unwrap() as usize];
+    assert_eq!((failed.kind.as_str(), failed.line), ("unpack", Some(3)));
+    // The build's end was not seen, or it was no failure.
+    capture.subject.exit_status = Some(0);
+    assert_eq!(interpret(&capture).subject.failed_step, None);
 }
 
 #[test]
