@@ -66,6 +66,10 @@ pub struct Brief {
     pub needs: Vec<Need>,
     /// The steps that `needs` name, by index.
     pub steps: Vec<Place>,
+    /// What it did that settings of its host allowed without asking, and others ask a capability
+    /// for; by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suppressed: Vec<Cap>,
     /// Seccomp mode of the build: `none`, `strict`, `filter` or `unknown`.
     #[serde(default)]
     pub seccomp: String,
@@ -192,6 +196,11 @@ impl Brief {
                 line: step.line,
                 state: step.state,
             });
+        // Without a step it is not known that the build did it.
+        let suppressed: BTreeSet<Cap> = (lean.suppressed.iter())
+            .filter(|hidden| hidden.step.is_some())
+            .map(|hidden| hidden.name)
+            .collect();
         let subject = lean.subject;
         let last = (subject.last_step)
             .and_then(|index| lean.steps.iter().find(|step| step.index == index));
@@ -214,6 +223,7 @@ impl Brief {
             unsure: lean.unsure,
             needs,
             steps,
+            suppressed: suppressed.into_iter().collect(),
             seccomp: bounded(&lean.host.seccomp),
             gains: lean.gains,
         }

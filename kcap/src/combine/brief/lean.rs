@@ -32,6 +32,14 @@ pub struct Lean<'a> {
     pub steps: Vec<Step<'a>>,
     #[serde(default, rename = "privilege_gains", deserialize_with = "gains")]
     pub gains: Option<Vec<Site>>,
+    #[serde(default)]
+    pub suppressed: Vec<Suppressed>,
+}
+
+#[derive(Deserialize)]
+pub struct Suppressed {
+    pub name: Cap,
+    pub step: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +153,12 @@ impl<'a> Lean<'a> {
             capabilities: report.capabilities.iter().map(capability).collect(),
             steps: report.steps.iter().map(step).collect(),
             gains: report.privilege_gains.as_deref().map(sites),
+            suppressed: (report.suppressed.iter())
+                .map(|hidden| Suppressed {
+                    name: hidden.name,
+                    step: hidden.step,
+                })
+                .collect(),
         }
     }
 }

@@ -169,6 +169,17 @@ pub fn against_policy(policy: &Policy, builds: &[Build], unsure_counts: bool) ->
         .filter(|cap| !used.contains(cap))
         .copied()
         .collect();
+    let hidden: BTreeSet<Cap> = (builds.iter().flat_map(|build| &build.runs))
+        .flat_map(|run| &run.suppressed)
+        .filter(|cap| !policy.allowed.contains(cap))
+        .copied()
+        .collect();
+    for cap in hidden {
+        check.notes.push(format!(
+            "{cap} is not allowed, and would be needed on hosts whose settings do not allow without \
+             asking what the traced one's do"
+        ));
+    }
     check.notes.extend(policy.notes.iter().cloned());
     check.notes.push(ONLY.to_owned());
     check

@@ -191,6 +191,32 @@ fn a_baseline_tells_what_came_and_went_and_by_which_line() {
 }
 
 #[test]
+fn what_the_host_s_settings_hide_is_said() {
+    let mut hidden = report("a", &[need(&[Cap::CHOWN], 2, Needed)]);
+    hidden.suppressed = [Some(0), None]
+        .into_iter()
+        .zip([Cap::NET_BIND_SERVICE, Cap::NET_RAW])
+        .map(|(step, name)| crate::report::Suppressed {
+            name,
+            setting: String::new(),
+            value: String::new(),
+            step,
+            reason: String::new(),
+        })
+        .collect();
+    let builds = builds(vec![hidden]);
+    let said = |allowed: &str, name: &str| {
+        let check = against_policy(&allow(allowed), &builds, true);
+        assert!(check.pass);
+        check.notes.iter().any(|note| note.starts_with(name))
+    };
+    assert!(said("CHOWN", "NET_BIND_SERVICE "));
+    assert!(!said("CHOWN,NET_BIND_SERVICE", "NET_BIND_SERVICE "));
+    // It is not known that the build did this one.
+    assert!(!said("CHOWN", "NET_RAW "));
+}
+
+#[test]
 fn nothing_goes_where_nothing_changed() {
     // The first is answered by what the build held; the second by what it did not hold, which would
     // answer the first as well.

@@ -182,6 +182,16 @@ impl Allow {
             let text = "instructions were answered from a cache: what those need was not seen";
             warnings.push(text.to_owned());
         }
+        let hidden: BTreeSet<Cap> = (runs.iter().flat_map(|run| &run.suppressed))
+            .filter(|cap| !required.contains(cap))
+            .copied()
+            .collect();
+        for cap in hidden {
+            warnings.push(format!(
+                "{cap} beside, on hosts whose settings do not allow without asking what the traced \
+                 one's do"
+            ));
+        }
         for cap in nameless {
             warnings.push(format!(
                 "capability {cap} has no name that is known here, and is left out: add it by the \
