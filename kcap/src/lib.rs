@@ -12,6 +12,7 @@ pub mod combine;
 pub mod compare;
 pub mod explain;
 pub mod host;
+pub mod input;
 pub mod image;
 pub mod interpret;
 #[cfg(feature = "trace")]

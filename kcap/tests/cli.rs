@@ -6,6 +6,8 @@
 mod bad_input;
 #[path = "cli/build.rs"]
 mod build;
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/compare.rs"]
@@ -14,6 +16,8 @@ mod compare;
 mod harness;
 #[path = "cli/interrupts.rs"]
 mod interrupts;
+#[path = "cli/many.rs"]
+mod many;
 #[path = "cli/names.rs"]
 mod names;
 #[path = "cli/outputs.rs"]

@@ -9,12 +9,15 @@
 mod bench;
 #[path = "engines/host.rs"]
 mod host;
+#[path = "engines/pasted.rs"]
+mod pasted;
 
 use std::{fs, process::Command, time::Instant};
 
 use bench::Bench;
 use host::{Daemon, Storage, assert_no_mounts, lacks, set, skipped};
 use kcap::launch::{Engine, client};
+use kcap::render::Format;
 use tempfile::TempDir;
 
 fn error(opened: anyhow::Result<Box<dyn Engine>>) -> String {
@@ -42,6 +45,7 @@ fn docker() {
     let begin = Instant::now();
     let engine = client::docker().unwrap();
     eprintln!("docker: opened in {:.0?}", begin.elapsed());
+    pasted::are_taken_as_meant("docker", Format::Docker, dir.path());
     Bench::new("docker", engine, dir.path()).all();
     drop(daemon);
     assert_no_mounts(dir.path());
@@ -80,6 +84,7 @@ fn podman() {
     let engine = client::podman().unwrap();
     eprintln!("podman: opened in {:.0?}", begin.elapsed());
     let storage = Storage(place("root/overlay"));
+    pasted::are_taken_as_meant("podman", Format::Podman, dir.path());
     Bench::new("podman", engine, dir.path()).all();
     drop(storage);
     assert_no_mounts(dir.path());

@@ -37,7 +37,7 @@ use crate::{
     interpret::interpret,
     launch::{Engine, Request},
     record::{self, Event, Failure, Job, Signals},
-    render::{self, Format},
+    render::{self, Format, Wrap},
     report::Report,
 };
 
@@ -113,6 +113,9 @@ pub struct Args {
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+    /// With --format kubernetes: what to put the securityContext into
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) wrap: Option<Wrap>,
     /// No progress on standard error: only what went wrong
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -144,6 +147,7 @@ pub(super) enum SeccompKind {
 /// # Errors
 /// Bad usage, input or environment that was found before the first build: exit code 2.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
+    args.format()?;
     flags::check(&args.kaniko, args.push)?;
     let request = request::request(args)?;
     let found = find::find(&args.files)?;
@@ -186,6 +190,14 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
 }
 
 impl Args {
+    /// What goes to standard output.
+    ///
+    /// # Errors
+    /// Where `--wrap` does not go with it.
+    pub(super) fn format(&self) -> Result<Format> {
+        (self.format.wrapped(self.wrap)).context("--wrap is for --format kubernetes")
+    }
+
     pub(super) fn show(&self) -> Show {
         match (self.quiet, self.verbose) {
             (true, _) => Show::Errors,
@@ -387,12 +399,13 @@ fn exit_code(builds: &[Build], trouble: bool) -> u8 {
 
 /// The report of one Dockerfile, the matrix of several.
 pub(super) fn show(args: &Args, mut builds: Vec<Build>, out: &mut dyn Write) -> Result<()> {
+    let format = args.format()?;
     let mut out = io::BufWriter::new(out);
     let style = args.color.style();
     let written = if builds.len() > 1 {
-        render::write_matrix(&Matrix::of(builds), args.format, style, &mut out)
+        render::write_matrix(&Matrix::of(builds), format, style, &mut out)
     } else if let Some(report) = builds.pop().and_then(|build| build.report) {
-        render::write(&report, args.format, style, &mut out)
+        render::write(&report, format, style, &mut out)
     } else {
         Ok(())
     };

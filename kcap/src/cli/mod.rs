@@ -2,6 +2,7 @@
 
 #[cfg(feature = "trace")]
 pub mod build;
+pub mod check;
 pub mod compare;
 #[cfg(feature = "trace")]
 mod dockerfile;
@@ -60,6 +61,8 @@ pub enum Command {
     Prove(Box<prove::Args>),
     /// Render a saved capture or report
     Report(report::Args),
+    /// Hold reports against what is allowed, or against earlier ones
+    Check(check::Args),
     /// Say what differs between two built images; exit 1 where they differ
     Compare(compare::Args),
     /// Say what this host can trace, and what to do where it cannot
@@ -80,6 +83,7 @@ impl Cli {
             #[cfg(feature = "trace")]
             Command::Prove(args) => prove::run(&args, out),
             Command::Report(args) => report::run(&args, out),
+            Command::Check(args) => check::run(&args, out),
             Command::Compare(args) => compare::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
         };

@@ -85,6 +85,7 @@ pub struct Args {
 /// Bad usage, input or environment that was found before the first build: exit code 2.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     let given = &args.build;
+    given.format()?;
     flags::check(&given.kaniko, false)?;
     flags::check_replayed(&given.kaniko)?;
     if given.push {

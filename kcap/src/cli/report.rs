@@ -1,19 +1,18 @@
 //! `kcap report`: renders a capture or a report. Needs no root and no kernel.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::render::{self, Format, Style};
+use super::say;
+use crate::combine::{Build, Matrix, merge};
+use crate::explain;
+use crate::input::{self, Content, Keep};
+use crate::render::{self, Format, Style, Wrap};
 use crate::report::Report;
-use crate::{capture, explain, interpret, report};
 
-/// The first bytes of a gzip file.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// Largest report read, in bytes.
-const REPORT_LIMIT: u64 = 256 << 20;
 /// Exit code of success.
 const OK: u8 = 0;
 /// Exit code where the result is incomplete.
@@ -21,16 +20,38 @@ const INCOMPLETE: u8 = 3;
 
 /// Arguments of `kcap report`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kcap report capture.kcap
+  kcap report --why SETFCAP report.json
+  kcap report reports/ --profiles 3
+  kcap report --format kubernetes report.json
+
+Several reports become one set that is enough for all of them, with which line of which Dockerfile
+forces what. Runs of the same Dockerfile (same path, same bytes) are one row. Reports in which
+something was lost are refused, unless --allow-incomplete is given.
+
+Exit code: 0 success, 2 bad usage or input, 3 a report is incomplete.")]
 pub struct Args {
-    /// A capture or a report; - is standard input
-    #[arg(value_name = "CAPTURE|REPORT")]
-    pub file: PathBuf,
-    /// Explain one capability: what it allows, why the build asked for it, what would avoid it
+    /// Captures, reports, matrices, or folders of them; - is standard input
+    #[arg(value_name = "CAPTURE|REPORT", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Explain one capability of one report: what it allows, why the build asked for it, what would
+    /// avoid it
     #[arg(long, value_name = "NAME")]
     pub why: Option<String>,
+    /// Take reports in which something was lost
+    #[arg(long)]
+    pub allow_incomplete: bool,
+    /// Group the Dockerfiles of several reports into at most N sets
+    #[arg(long, value_name = "N", conflicts_with = "why")]
+    pub profiles: Option<NonZeroUsize>,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// With --format kubernetes: what to put the securityContext into
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub wrap: Option<Wrap>,
     /// When to use colours
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
@@ -63,82 +84,118 @@ impl Color {
     }
 }
 
-/// Renders the file, or explains one capability of it, to `out`; returns the exit code: 0, or 3 where the report is incomplete.
+/// Renders what the files hold, or explains one capability of one, to `out`; returns the exit code:
+/// 0, or 3 where a report is incomplete and that was not allowed.
 ///
 /// # Errors
-/// Where the name is no capability's, the file cannot be read or is neither, or `out` cannot be written: exit code 2. A closed
-/// pipe is no error.
+/// Where the name is no capability's, a file cannot be read or is something else, or `out` cannot be
+/// written: exit code 2. A closed pipe is no error.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
-    // Before the file is read, which may be slow or standard input.
-    let why = args.why.as_deref().map(explain::named).transpose()?;
-    let report = load(&args.file)?;
-    let (format, style) = (args.format, args.color.style());
-    let written = match why {
-        Some(cap) => render::write_why(&explain::explain(&report, cap), format, style, out),
-        None => render::write(&report, format, style, out),
+    let style = args.color.style();
+    let Some(format) = args.format.wrapped(args.wrap) else {
+        bail!("--wrap is for --format kubernetes");
     };
-    match written.and_then(|()| out.flush()) {
+    // Before anything is read, which may be slow or standard input.
+    let why = args.why.as_deref().map(explain::named).transpose()?;
+    if let Some(cap) = why {
+        let [file] = &args.files[..] else {
+            bail!(
+                "--why explains one report, and there are {}",
+                args.files.len()
+            );
+        };
+        let report = input::report(file)?;
+        let why = explain::explain(&report, cap);
+        written(render::write_why(&why, format, style, out), out)?;
+        return Ok(code(report.complete || args.allow_incomplete));
+    }
+    let builds = match read(args)? {
+        Read::One(report) => {
+            if args.profiles.is_some() {
+                bail!("--profiles is for several reports, and there is one");
+            }
+            written(render::write(&report, format, style, out), out)?;
+            return Ok(code(report.complete || args.allow_incomplete));
+        }
+        Read::Many(builds) => merge(builds),
+    };
+    let lossy: Vec<&Build> = builds.iter().filter(|build| !build.is_lossless()).collect();
+    if let (Some(first), false) = (lossy.first(), args.allow_incomplete) {
+        say(&format!(
+            "{} of {} Dockerfiles have reports in which something was lost ({}): what they lack may \
+             be needed; trace them again, leave them out, or give --allow-incomplete",
+            lossy.len(),
+            builds.len(),
+            first.dockerfile
+        ));
+        return Ok(INCOMPLETE);
+    }
+    let mut matrix = Matrix::of(builds);
+    if let Some(most) = args.profiles {
+        matrix = matrix.with_profiles(most);
+    }
+    written(render::write_matrix(&matrix, format, style, out), out)?;
+    Ok(OK)
+}
+
+enum Read {
+    One(Box<Report>),
+    Many(Vec<Build>),
+}
+
+fn read(args: &Args) -> anyhow::Result<Read> {
+    if let [file] = &args.files[..]
+        && !file.is_dir()
+    {
+        return match input::content(file, Keep::Reports, &mut Vec::new())? {
+            Content::One(build) => match build.report {
+                Some(report) => Ok(Read::One(Box::new(report))),
+                None => Ok(Read::Many(vec![*build])),
+            },
+            Content::Matrix(builds) => Ok(Read::Many(builds)),
+            Content::Foreign => bail!(
+                "cannot read {}: neither a report nor a matrix of kcap",
+                input::shown(file)
+            ),
+        };
+    }
+    let many = input::builds(&args.files, args.format.keep())?;
+    if many.foreign > 0 {
+        say(&format!(
+            "{} JSON files in these folders are not kcap's, and left out",
+            many.foreign
+        ));
+    }
+    Ok(Read::Many(many.builds))
+}
+
+fn code(complete: bool) -> u8 {
+    if complete { OK } else { INCOMPLETE }
+}
+
+fn written(result: io::Result<()>, out: &mut impl Write) -> anyhow::Result<()> {
+    match result.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write the report")
         }
-        _ => Ok(if report.complete { OK } else { INCOMPLETE }),
+        _ => Ok(()),
     }
-}
-
-/// Reads a report, or interprets a capture.
-fn load(path: &PathBuf) -> anyhow::Result<Report> {
-    let name = if path.as_os_str() == "-" {
-        "standard input".to_owned()
-    } else {
-        path.display()
-            .to_string()
-            .chars()
-            .flat_map(char::escape_debug)
-            .collect()
-    };
-    let input: Box<dyn Read> = if path.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(File::open(path).with_context(|| format!("cannot open {name}"))?)
-    };
-    from_reader(input).with_context(|| format!("cannot read {name}"))
-}
-
-fn from_reader(input: impl Read) -> anyhow::Result<Report> {
-    let mut input = BufReader::new(input);
-    if input.fill_buf()?.starts_with(&GZIP) {
-        return Ok(interpret::interpret(&capture::read(input)?));
-    }
-    let mut text = Vec::new();
-    input.take(REPORT_LIMIT + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > REPORT_LIMIT {
-        bail!(
-            "it is larger than {} MiB, which no report is",
-            REPORT_LIMIT >> 20
-        );
-    }
-    if text.is_empty() {
-        bail!("it is empty; give a file that kcap wrote with --capture or --report");
-    }
-    if !text.trim_ascii_start().starts_with(b"{") {
-        bail!(
-            "neither a capture nor a report; give a file that kcap wrote with --capture or --report"
-        );
-    }
-    Ok(report::from_json(&text)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::Capture;
+    use crate::capture::{self, Capture};
 
     fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, Args) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let args = Args {
-            file: file.path().into(),
+            files: vec![file.path().into()],
             why: None,
+            allow_incomplete: false,
+            profiles: None,
+            wrap: None,
             format: Format::Json,
             color: Color::Never,
         };
@@ -176,7 +233,7 @@ mod tests {
         );
         args.why = Some("CHWON".to_owned());
         // Before anything is read.
-        args.file = "/nonexistent/x".into();
+        args.files = vec!["/nonexistent/x".into()];
         let error = format!("{:#}", run(&args, &mut Vec::new()).unwrap_err());
         assert!(error.ends_with("(did you mean CHOWN?)"), "{error}");
     }
@@ -206,8 +263,11 @@ mod tests {
             assert!(!error.contains(char::is_control), "{error:?}");
         }
         let args = Args {
-            file: "/nonexistent/x".into(),
+            files: vec!["/nonexistent/x".into()],
             why: None,
+            allow_incomplete: false,
+            profiles: None,
+            wrap: None,
             format: Format::Table,
             color: Color::Auto,
         };

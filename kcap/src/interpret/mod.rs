@@ -6,6 +6,7 @@ mod decisions;
 pub mod dockerfile;
 mod facts;
 mod fate;
+mod gains;
 mod gather;
 pub mod rules;
 mod scope;
@@ -73,6 +74,7 @@ pub fn interpret(capture: &Capture) -> Report {
         steps: steps(&session, &gathered),
         capabilities,
         trials: Vec::new(),
+        privilege_gains: Some(gains::gains(&session)),
         proof: None,
         suppressed: surroundings::suppressed(&session),
         notes: notes(&session, gathered.notes),

@@ -1,12 +1,13 @@
 //! Dockerfiles × capabilities for people, 80 columns: who needs what, and what is enough for all.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::Style;
 use super::escape::{head, tail, width};
 use super::table::{COLUMNS, Paint, Screen, names};
+use super::{Style, fleet};
 use crate::combine::{Build, Column, Matrix, Status};
-use crate::report::{Cap, Report, Verdict};
+use crate::report::{Cap, Verdict};
 
 /// Columns of a cell with the space after it.
 const CELL: usize = 2;
@@ -17,6 +18,8 @@ const STATUS: usize = 18;
 /// Heading of the Dockerfiles, and name of the last row.
 const HEADING: &str = "DOCKERFILE";
 const UNION: &str = "UNION";
+/// Most Dockerfiles that get a row.
+const ROWS: usize = 50;
 /// Most Dockerfiles that get a note of their own.
 const NAMED: usize = 4;
 
@@ -29,19 +32,35 @@ pub fn write<W: Write>(matrix: &Matrix, style: Style, to: &mut W) -> io::Result<
         .iter()
         .partition(|column| column.verdict != Verdict::Unneeded);
     let mut tables = shown.chunks(ABREAST);
+    let rows = weightiest(matrix);
     writeln!(screen.to)?;
-    table(screen, matrix, tables.next().unwrap_or_default(), true)?;
+    table(
+        screen,
+        matrix,
+        &rows,
+        tables.next().unwrap_or_default(),
+        true,
+    )?;
     for columns in tables {
         writeln!(screen.to)?;
-        table(screen, matrix, columns, false)?;
+        table(screen, matrix, &rows, columns, false)?;
     }
     writeln!(screen.to)?;
+    if rows.len() < matrix.builds.len() {
+        let text = format!(
+            "the {} Dockerfiles that need most; {} more are in --format json",
+            rows.len(),
+            matrix.builds.len() - rows.len()
+        );
+        screen.section(Paint::Bold, "ROWS", &text)?;
+    }
     if !shown.is_empty() {
         let key = "N needed   ? unsure: one run cannot settle it   . asked for, not needed";
         screen.section(Paint::Bold, "KEY", key)?;
     }
     screen.section(Paint::Bold, "NEED", &need(matrix))?;
-    let lossless = reports(matrix).all(|report| report.complete);
+    fleet::write(screen, matrix)?;
+    let lossless = matrix.builds.iter().all(Build::is_lossless);
     if !rest.is_empty() {
         let rest: Vec<Cap> = rest.iter().map(|column| column.name).collect();
         // With loss, what was seen of a capability does not say that it is not required.
@@ -59,8 +78,18 @@ pub fn write<W: Write>(matrix: &Matrix, style: Style, to: &mut W) -> io::Result<
     Ok(())
 }
 
-fn reports(matrix: &Matrix) -> impl Iterator<Item = &Report> {
-    matrix.builds.iter().filter_map(|b| b.report.as_ref())
+/// The rows that are shown: all, or where there are too many those that need most, in their order.
+fn weightiest(matrix: &Matrix) -> Vec<&Build> {
+    let mut rows: Vec<(usize, &Build)> = matrix.builds.iter().enumerate().collect();
+    if rows.len() > ROWS {
+        let needs = |build: &Build| -> usize {
+            (build.runs.iter().map(|run| run.required.len()).max()).unwrap_or_default()
+        };
+        rows.sort_by_key(|(at, build)| (std::cmp::Reverse(needs(build)), *at));
+        rows.truncate(ROWS);
+        rows.sort_by_key(|(at, _)| *at);
+    }
+    rows.into_iter().map(|(_, build)| build).collect()
 }
 
 fn title(matrix: &Matrix) -> String {
@@ -77,11 +106,11 @@ fn title(matrix: &Matrix) -> String {
         .filter(|(n, _)| *n > 0)
         .map(|(n, what)| format!("{n} {what}"))
         .collect();
-    format!(
-        "{} Dockerfiles   {}",
-        matrix.builds.len(),
-        counts.join(", ")
-    )
+    let all = match matrix.builds.len() {
+        1 => "1 Dockerfile".to_owned(),
+        all => format!("{all} Dockerfiles"),
+    };
+    format!("{all}   {}", counts.join(", "))
 }
 
 fn count(matrix: &Matrix, is: impl Fn(&Build) -> bool) -> usize {
@@ -93,6 +122,7 @@ fn count(matrix: &Matrix, is: impl Fn(&Build) -> bool) -> usize {
 fn table<W: Write>(
     screen: &mut Screen<'_, W>,
     matrix: &Matrix,
+    rows: &[&Build],
     columns: &[&Column],
     with_status: bool,
 ) -> io::Result<()> {
@@ -103,10 +133,7 @@ fn table<W: Write>(
         .chain([cells + if with_status { 1 + STATUS } else { 0 }])
         .max()
         .unwrap_or_default();
-    let longest = matrix
-        .builds
-        .iter()
-        .map(|b| width(&tail(&b.dockerfile, COLUMNS)));
+    let longest = rows.iter().map(|b| width(&tail(&b.dockerfile, COLUMNS)));
     let longest = longest.chain([HEADING.len(), UNION.len()]).max();
     let left = longest.unwrap_or_default().min(COLUMNS - CELL - right);
 
@@ -126,7 +153,7 @@ fn table<W: Write>(
         "{}",
         screen.paint(Paint::Bold, header.trim_end())
     )?;
-    for build in &matrix.builds {
+    for build in rows {
         let name = tail(&build.dockerfile, left);
         let name = name.clone() + &" ".repeat(left.saturating_sub(width(&name)));
         let cells: Vec<Option<Verdict>> = columns
@@ -173,32 +200,29 @@ fn row<W: Write>(
     writeln!(screen.to, "{}", line.trim_end())
 }
 
-/// What became of a build, in at most [`STATUS`] columns.
+/// What became of a build, in at most [`STATUS`] columns; of several runs, of the last.
 fn status_of(build: &Build) -> String {
-    let status = match (build.status, &build.report) {
+    let last = build.runs.last();
+    let built = build.runs.iter().filter(|run| run.built()).count();
+    let status = match (build.status, last) {
         (Status::Built, _) => "ok".to_owned(),
-        (Status::Failed, Some(report)) if report.subject.out_of_memory => {
-            "out of memory".to_owned()
-        }
-        (Status::Failed, Some(report)) => {
-            let line = report.last_step().and_then(|step| step.line);
-            match (report.subject.exit_status, line) {
-                (Some(status), Some(line)) => format!("exit {status}, line {line}"),
-                (Some(status), None) => format!("exit {status}"),
-                (None, _) => "end not seen".to_owned(),
-            }
-        }
+        (Status::Failed, Some(run)) if run.out_of_memory => "out of memory".to_owned(),
+        (Status::Failed, Some(run)) => match (run.exit_status, run.last_line) {
+            (Some(status), Some(line)) => format!("exit {status}, line {line}"),
+            (Some(status), None) => format!("exit {status}"),
+            (None, _) => "end not seen".to_owned(),
+        },
         (Status::Failed, None) => "failed".to_owned(),
         (Status::Interrupted, _) => "interrupted".to_owned(),
         (Status::NotStarted, _) => "not started".to_owned(),
         (Status::Error, _) => "error".to_owned(),
     };
-    let rest = match &build.report {
-        Some(report) if !report.complete => ", loss".to_owned(),
-        Some(report) if report.coverage.cached > 0 => {
-            format!(", {} cached", report.coverage.cached)
-        }
-        _ => String::new(),
+    let rest = match &build.runs[..] {
+        runs if runs.iter().any(|run| !run.complete) => ", loss".to_owned(),
+        [run] if run.coverage.cached > 0 => format!(", {} cached", run.coverage.cached),
+        [] | [_] => String::new(),
+        runs if built < runs.len() && built > 0 => format!(", {built} of {} runs", runs.len()),
+        runs => format!(", {} runs", runs.len()),
     };
     head(&(status + &rest), STATUS)
 }
@@ -239,18 +263,32 @@ fn notes(matrix: &Matrix) -> Vec<String> {
             matrix.builds.len()
         ));
     }
-    let lost = count(matrix, |b| b.report.as_ref().is_some_and(|r| !r.complete));
+    let lost = count(matrix, |b| !b.is_lossless());
     if lost > 0 {
         notes.push(format!(
             "{lost} with loss: nothing can be said not to be required until built again"
         ));
     }
     let cached = count(matrix, |b| {
-        b.report.as_ref().is_some_and(|r| r.coverage.cached > 0)
+        !b.runs.is_empty() && b.runs.iter().all(|run| run.coverage.cached > 0)
     });
     if cached > 0 {
         notes.push(format!(
             "{cached} with instructions answered from a cache: what those need was not seen"
+        ));
+    }
+    let late = count(matrix, |b| b.runs.iter().any(|run| run.late));
+    if late > 0 {
+        notes.push(format!(
+            "{late} traced from when they were running: what came before was not seen"
+        ));
+    }
+    let unreached = count(matrix, |b| {
+        b.status == Status::Built && b.runs.iter().all(|run| run.coverage.unreached > 0)
+    });
+    if unreached > 0 {
+        notes.push(format!(
+            "{unreached} with instructions that the image did not need, and that were not run"
         ));
     }
     let alone: Vec<(&Build, Vec<Cap>)> = (matrix.builds.iter())
@@ -270,12 +308,14 @@ fn notes(matrix: &Matrix) -> Vec<String> {
     notes
 }
 
-/// What a build's own report requires, and the union does not.
+/// What a build's own reports require, and the union does not.
 fn otherwise(matrix: &Matrix, build: &Build) -> Vec<Cap> {
-    let required = build.report.iter().flat_map(|report| &report.required);
-    required
-        .filter(|cap| !matrix.union.required.contains(cap))
+    let required: BTreeSet<Cap> = (build.runs.iter())
+        .flat_map(|run| &run.required)
         .copied()
+        .collect();
+    (required.into_iter())
+        .filter(|cap| !matrix.union.required.contains(cap))
         .collect()
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::capture::Capture;
 use crate::interpret::interpret;
 use crate::render::escape::is_unsafe;
-use crate::report::{Capability, Decision};
+use crate::report::{Capability, Decision, Report};
 
 /// A report by a line: a capability's name and `N`, `?` or `.` each.
 fn report(line: &str) -> Report {
@@ -55,17 +55,14 @@ fn text(builds: Vec<Build>, color: bool) -> String {
 }
 
 fn some() -> Vec<Build> {
-    let mut failed = build("services/mail/Dockerfile", "CHOWNN SETUID? SYS_ADMIN.");
-    if let Some(report) = &mut failed.report {
-        report.subject.exit_status = Some(1);
-        report.subject.last_step = Some(report.steps[0].index);
-        report.steps[0].line = Some(12);
-    }
-    failed.status = Status::Failed;
-    let mut cached = build("services/web/Dockerfile", "CHOWN. AUDIT_WRITE?");
-    if let Some(report) = &mut cached.report {
-        report.coverage.cached = 2;
-    }
+    let mut failed = report("CHOWNN SETUID? SYS_ADMIN.");
+    failed.subject.exit_status = Some(1);
+    failed.subject.last_step = Some(failed.steps[0].index);
+    failed.steps[0].line = Some(12);
+    let failed = Build::traced("services/mail/Dockerfile".into(), failed);
+    let mut cached = report("CHOWN. AUDIT_WRITE?");
+    cached.coverage.cached = 2;
+    let cached = Build::traced("services/web/Dockerfile".into(), cached);
     vec![
         build(
             "services/api/Dockerfile",
@@ -95,6 +92,17 @@ UNION                     N N N ?
 
 KEY     N needed   ? unsure: one run cannot settle it   . asked for, not needed
 NEED    at least CHOWN SETGID SETUID + AUDIT_WRITE (unsure)
+
+CAP                  FORCED BY     WHERE
+CHOWN                2 of 3        services/api/Dockerfile and 1 more
+SETGID               1 of 3        services/api/Dockerfile
+SETUID               2 of 3        services/api/Dockerfile and 1 more
+AUDIT_WRITE ?        1 of 3        services/web/Dockerfile
+
+GAIN    without services/api/Dockerfile: no SETGID
+GAIN    without services/web/Dockerfile: no AUDIT_WRITE
+GAIN    without services/api/Dockerfile, services/mail/Dockerfile: no CHOWN
+        SETGID SETUID
 NOT     SYS_ADMIN
 NOTE    2 of 4 did not build: what they need beyond what was seen is not here
 NOTE    1 with instructions answered from a cache: what those need was not seen
@@ -111,7 +119,7 @@ fn colours_change_nothing_else() {
         stripped.contains("\u{1b}[1;31mexit 1, line 12"),
         "{stripped}"
     );
-    for code in ["1", "1;31", "33"] {
+    for code in ["1", "1;31", "32", "33"] {
         stripped = stripped.replace(&format!("\u{1b}[{code}m"), "");
     }
     assert_eq!(stripped, text(some(), false));
@@ -119,10 +127,9 @@ fn colours_change_nothing_else() {
 
 #[test]
 fn loss_leaves_nothing_to_apply() {
-    let mut lossy = build("a", "CHOWNN KILL.");
-    if let Some(report) = &mut lossy.report {
-        report.complete = false;
-    }
+    let mut lossy = report("CHOWNN KILL.");
+    lossy.complete = false;
+    let lossy = Build::traced("a".into(), lossy);
     let text = text(vec![build("b", "CHOWN."), lossy], false);
     assert!(text.contains("a           N  ok, loss\n"), "{text}");
     assert!(text.contains("\nNEED    at least CHOWN\n"), "{text}");
@@ -152,10 +159,9 @@ fn builds_of_which_nothing_was_seen_say_nothing_about_needs() {
 #[test]
 fn a_build_that_alone_would_take_another_is_named() {
     let both = [Cap::DAC_OVERRIDE, Cap::DAC_READ_SEARCH];
-    let mut read = build("read", "DAC_OVERRIDEN");
-    if let Some(report) = &mut read.report {
-        report.decisions[0].any_of = both.to_vec();
-    }
+    let mut read = report("DAC_OVERRIDEN");
+    read.decisions[0].any_of = both.to_vec();
+    let read = Build::traced("read".into(), read);
     let text = text(vec![read, build("handle", "DAC_READ_SEARCHN")], false);
     assert!(
         text.contains("NOTE    read alone would take DAC_OVERRIDE, for which the set has another"),
@@ -179,9 +185,7 @@ fn forty_dockerfiles_and_every_capability_fit() {
             })
             .collect();
         builds.push(build(&hostile, needs));
-        if let Some(report) = &mut builds[3].report {
-            report.coverage.cached = u64::MAX;
-        }
+        builds[3].runs[0].coverage.cached = u64::MAX;
         let text = text(builds, false);
         for line in text.lines() {
             assert!(width(line) <= COLUMNS, "{line:?}");

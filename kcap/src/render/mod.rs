@@ -1,10 +1,13 @@
 //! From a report to bytes. Everything in a report that the traced build chose (paths, arguments,
 //! names) is untrusted: what reaches a terminal is escaped and bounded.
 
+mod check;
 mod comparison;
 pub(crate) mod escape;
+mod fleet;
 mod json;
 mod matrix;
+mod paste;
 mod proof;
 mod rows;
 mod table;
@@ -13,12 +16,16 @@ mod why;
 
 use std::io::{self, Write};
 
+pub use check::{CheckFormat, write_check};
 #[cfg(feature = "trace")]
 pub(crate) use table::{duration, names};
+
+use paste::{Allow, Exporter};
 
 use crate::combine::Matrix;
 use crate::compare::comparison::Comparison;
 use crate::explain::Explanation;
+use crate::input::Keep;
 use crate::report::Report;
 
 /// What a report is rendered as.
@@ -29,6 +36,73 @@ pub enum Format {
     Table,
     /// The report itself, `kcap.report/v1`.
     Json,
+    /// Flags of docker run.
+    Docker,
+    /// Flags of podman run.
+    Podman,
+    /// A container's securityContext; with --wrap pod, a whole pod of Kaniko's.
+    Kubernetes,
+    /// The same with `--wrap pod`.
+    #[value(skip)]
+    KubernetesPod,
+    /// The step of a Tekton task.
+    Tekton,
+    /// GitLab Runner's config.toml.
+    Gitlab,
+    /// A Kyverno policy.
+    Kyverno,
+    /// OpenShift's SecurityContextConstraints.
+    Openshift,
+    /// Capabilities of an OCI runtime's config.json.
+    Oci,
+}
+
+/// What to put a securityContext into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wrap {
+    /// A whole pod that builds with Kaniko.
+    Pod,
+}
+
+impl Format {
+    /// What of several reports it shows.
+    pub fn keep(self) -> Keep {
+        // Each shows what is in briefs.
+        Keep::Briefs
+    }
+
+    /// The format with what it is put into, if that is asked for; `None` where it cannot be.
+    pub fn wrapped(self, wrap: Option<Wrap>) -> Option<Self> {
+        match (self, wrap) {
+            (format, None) => Some(format),
+            (Self::Kubernetes, Some(Wrap::Pod)) => Some(Self::KubernetesPod),
+            _ => None,
+        }
+    }
+
+    /// Several documents of it are told apart by a line.
+    fn is_yaml(self) -> bool {
+        use Format::{Kubernetes, KubernetesPod, Kyverno, Openshift, Tekton};
+        matches!(
+            self,
+            Kubernetes | KubernetesPod | Tekton | Kyverno | Openshift
+        )
+    }
+
+    fn exporter(self) -> Option<&'static dyn Exporter> {
+        match self {
+            Self::Table | Self::Json => None,
+            Self::Docker => Some(&paste::Docker),
+            Self::Podman => Some(&paste::Podman),
+            Self::Kubernetes => Some(&paste::Kubernetes),
+            Self::KubernetesPod => Some(&paste::Pod),
+            Self::Tekton => Some(&paste::Tekton),
+            Self::Gitlab => Some(&paste::Gitlab),
+            Self::Kyverno => Some(&paste::Kyverno),
+            Self::Openshift => Some(&paste::Openshift),
+            Self::Oci => Some(&paste::Oci),
+        }
+    }
 }
 
 /// How a rendering looks.
@@ -43,9 +117,10 @@ pub struct Style {
 /// # Errors
 /// Those of `to`.
 pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write) -> io::Result<()> {
-    match format {
-        Format::Table => table::write(report, style, to),
-        Format::Json => to.write_all(json::text(report)?.as_bytes()),
+    match (format, format.exporter()) {
+        (_, Some(exporter)) => exporter.write(&Allow::of_report(report), to),
+        (Format::Json, None) => json::write(report, to),
+        _ => table::write(report, style, to),
     }
 }
 
@@ -59,9 +134,18 @@ pub fn write_matrix(
     style: Style,
     to: &mut impl Write,
 ) -> io::Result<()> {
-    match format {
-        Format::Table => matrix::write(matrix, style, to),
-        Format::Json => to.write_all(json::text(matrix)?.as_bytes()),
+    match (format, format.exporter()) {
+        (_, Some(exporter)) => {
+            for (at, allow) in Allow::of_matrix(matrix).iter().enumerate() {
+                if at > 0 && format.is_yaml() {
+                    writeln!(to, "---")?;
+                }
+                exporter.write(allow, to)?;
+            }
+            Ok(())
+        }
+        (Format::Json, None) => json::write(matrix, to),
+        _ => matrix::write(matrix, style, to),
     }
 }
 
@@ -78,7 +162,7 @@ pub fn write_comparison(
     to: &mut impl Write,
 ) -> io::Result<()> {
     match format {
-        Format::Json => to.write_all(json::text(comparison)?.as_bytes()),
+        Format::Json => json::write(comparison, to),
         _ => comparison::write(comparison, all, style, to),
     }
 }
@@ -94,7 +178,7 @@ pub fn write_why(
     to: &mut impl Write,
 ) -> io::Result<()> {
     match format {
-        Format::Json => to.write_all(json::text(explanation)?.as_bytes()),
+        Format::Json => json::write(explanation, to),
         _ => why::write(explanation, style, to),
     }
 }

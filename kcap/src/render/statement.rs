@@ -71,5 +71,5 @@ pub fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
         predicate_type: PREDICATE,
         predicate: report,
     };
-    to.write_all(json::text(&statement)?.as_bytes())
+    json::write(&statement, to)
 }

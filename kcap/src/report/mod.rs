@@ -6,9 +6,9 @@ mod v1;
 
 pub use cap::{Cap, UnknownCap};
 pub use v1::{
-    Basis, Because, By, Capability, CapabilityStep, Coverage, Decision, Evidence, Executor, Host,
-    Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report, Setting, Sharp, State, Step,
-    Subject, Suppressed, Tool, Trial, Verdict,
+    Basis, Because, By, Capability, CapabilityStep, Coverage, Decision, Evidence, Executor, Gain,
+    GainBy, Host, Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report, Setting,
+    Sharp, State, Step, Subject, Suppressed, Tool, Trial, Verdict,
 };
 
 use std::fmt;
@@ -25,6 +25,42 @@ pub enum ParseError {
     Version(String),
     /// It is something else.
     NotAReport,
+    /// It has more of something than any build can make.
+    Excessive {
+        /// Of what.
+        what: &'static str,
+        /// Most that is read.
+        most: usize,
+    },
+}
+
+impl ParseError {
+    /// For a document that names that schema, which is not the one read here.
+    pub(crate) fn of_schema(schema: Option<&str>) -> Self {
+        match schema {
+            Some(other) if other.starts_with("kcap.report/") => Self::Version(
+                (other.chars().take(64))
+                    .flat_map(char::escape_default)
+                    .collect(),
+            ),
+            _ => Self::NotAReport,
+        }
+    }
+}
+
+/// Why a text that does not have the shape of a report cannot be read: its version may tell.
+pub(crate) fn parse_error(text: &[u8], error: serde_json::Error) -> ParseError {
+    match serde_json::from_slice::<Head>(text) {
+        Ok(head) if head.schema.as_deref() == Some(SCHEMA) => ParseError::Malformed(error),
+        Ok(head) => ParseError::of_schema(head.schema.as_deref()),
+        Err(error) => ParseError::Malformed(error),
+    }
+}
+
+/// What tells a document's kind.
+#[derive(serde::Deserialize)]
+struct Head {
+    schema: Option<String>,
 }
 
 impl fmt::Display for ParseError {
@@ -33,39 +69,26 @@ impl fmt::Display for ParseError {
             Self::Malformed(error) => write!(f, "malformed report: {error}"),
             Self::Version(found) => write!(
                 f,
-                "report of schema {found}, but this kcap reads {SCHEMA}; use the kcap that made it"
+                "it has the schema {found}, which this kcap does not know; use the kcap that made it"
             ),
             Self::NotAReport => write!(f, "not a kcap report: no schema {SCHEMA} in it"),
+            Self::Excessive { what, most } => write!(
+                f,
+                "it has more than {most} {what}, which no build makes: it is damaged or made up"
+            ),
         }
     }
 }
 
-impl std::error::Error for ParseError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Malformed(error) => Some(error),
-            Self::Version(_) | Self::NotAReport => None,
-        }
-    }
-}
+// What was wrong with the JSON is in the text: a source would say it twice.
+impl std::error::Error for ParseError {}
 
 /// Reads a report. Fields that this version does not know are ignored.
 pub fn from_json(text: &[u8]) -> Result<Report, ParseError> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        schema: Option<String>,
-    }
     let head: Head = serde_json::from_slice(text).map_err(ParseError::Malformed)?;
     match head.schema.as_deref() {
         Some(SCHEMA) => serde_json::from_slice(text).map_err(ParseError::Malformed),
-        Some(other) if other.starts_with("kcap.report/") => Err(ParseError::Version(
-            other
-                .chars()
-                .take(64)
-                .flat_map(char::escape_default)
-                .collect(),
-        )),
-        _ => Err(ParseError::NotAReport),
+        other => Err(ParseError::of_schema(other)),
     }
 }
 

@@ -44,6 +44,11 @@ pub struct Report {
     /// Replays, in the order in which they ended; only where some were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trials: Vec<Trial>,
+    /// Programs that their files gave more than the ones that executed them had, which
+    /// `no_new_privs` (a pod's `allowPrivilegeEscalation: false`) would have kept from them;
+    /// bounded. Set-group-ID bits are not seen. Null where it was not looked at.
+    #[serde(default)]
+    pub privilege_gains: Option<Vec<Gain>>,
     /// What the replays came to, all in all; only where some were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proving>,
@@ -66,7 +71,7 @@ impl Report {
 }
 
 /// What made a report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// `kcap`.
     pub name: String,
@@ -190,7 +195,9 @@ pub struct Loss {
 }
 
 /// How many instructions were seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Coverage {
     /// Performed.
     pub ran: u64,
@@ -203,7 +210,9 @@ pub struct Coverage {
 }
 
 /// What the verdicts rest on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
     /// One traced run.
@@ -293,7 +302,13 @@ pub struct Decision {
     /// Where it was met.
     pub steps: Vec<u32>,
     /// `needed` or `unsure`.
+    #[serde(default = "needed")]
     pub verdict: Verdict,
+}
+
+/// A decision that does not say what it is, as the first reports had it, counts in full.
+fn needed() -> Verdict {
+    Verdict::Needed
 }
 
 /// What is known of one capability.
@@ -534,7 +549,9 @@ pub struct Step {
 }
 
 /// What became of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Performed.
@@ -574,6 +591,31 @@ pub enum Sharp {
     /// Not at all.
     #[default]
     Unknown,
+}
+
+/// A program that its file gave more than the one that executed it had.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub struct Gain {
+    /// Index of the step.
+    pub step: u32,
+    /// Path of the program as executed.
+    pub program: String,
+    /// What of the file gave it.
+    pub by: GainBy,
+}
+
+/// What of a file gives a program more.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum GainBy {
+    /// Its capabilities.
+    FileCapabilities,
+    /// Its set-user-ID bit.
+    SetUserId,
 }
 
 /// One replay.

@@ -83,7 +83,8 @@ impl Place {
         self.subcommand("compare", args)
     }
 
-    fn subcommand<A: AsRef<OsStr>>(
+    /// Any subcommand, in the same way.
+    pub fn subcommand<A: AsRef<OsStr>>(
         &self,
         name: &str,
         args: impl IntoIterator<Item = A>,
