@@ -12,8 +12,8 @@ pub mod combine;
 pub mod compare;
 pub mod explain;
 pub mod host;
-pub mod input;
 pub mod image;
+pub mod input;
 pub mod interpret;
 #[cfg(feature = "trace")]
 pub mod launch;

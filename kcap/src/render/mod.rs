@@ -10,6 +10,7 @@ mod matrix;
 mod paste;
 mod proof;
 mod rows;
+mod statement;
 mod table;
 mod unneeded;
 mod why;
@@ -36,6 +37,9 @@ pub enum Format {
     Table,
     /// The report itself, `kcap.report/v1`.
     Json,
+    /// An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the
+    /// report.
+    InToto,
     /// Flags of docker run.
     Docker,
     /// Flags of podman run.
@@ -67,8 +71,12 @@ pub enum Wrap {
 impl Format {
     /// What of several reports it shows.
     pub fn keep(self) -> Keep {
-        // Each shows what is in briefs.
-        Keep::Briefs
+        match self {
+            // Its predicate is the report.
+            Self::InToto => Keep::Reports,
+            // Each shows what is in briefs.
+            _ => Keep::Briefs,
+        }
     }
 
     /// The format with what it is put into, if that is asked for; `None` where it cannot be.
@@ -91,7 +99,7 @@ impl Format {
 
     fn exporter(self) -> Option<&'static dyn Exporter> {
         match self {
-            Self::Table | Self::Json => None,
+            Self::Table | Self::Json | Self::InToto => None,
             Self::Docker => Some(&paste::Docker),
             Self::Podman => Some(&paste::Podman),
             Self::Kubernetes => Some(&paste::Kubernetes),
@@ -120,6 +128,7 @@ pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write)
     match (format, format.exporter()) {
         (_, Some(exporter)) => exporter.write(&Allow::of_report(report), to),
         (Format::Json, None) => json::write(report, to),
+        (Format::InToto, None) => statement::write(report, to),
         _ => table::write(report, style, to),
     }
 }
@@ -145,6 +154,14 @@ pub fn write_matrix(
             Ok(())
         }
         (Format::Json, None) => json::write(matrix, to),
+        (Format::InToto, None) => {
+            let mut reports = matrix
+                .builds
+                .iter()
+                .filter_map(|build| build.report.as_ref());
+            // One after the other: each is for itself, and each is to be signed.
+            reports.try_for_each(|report| statement::write(report, to))
+        }
         _ => matrix::write(matrix, style, to),
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::{
-    escape::{head, tail},
+    escape::{self, head, tail, width},
     table::{Paint, Screen, duration, names},
 };
 use crate::report::{Basis, Capability, Noise, ProofOutcome, Proven, Report};
@@ -96,15 +96,16 @@ pub(super) fn witnesses<W: Write>(
 
 /// How to know for sure.
 pub(super) fn next(report: &Report) -> Option<String> {
-    let dockerfile = report.subject.dockerfile.as_ref()?;
+    let dockerfile = report.subject.dockerfile.as_deref()?;
     let built = report.subject.exit_status == Some(0) && !report.interrupted;
     if report.basis == Basis::Proved || report.proof.is_some() || !built {
         return None;
     }
     let sure = report.required.len() - report.unsure.len().min(report.required.len());
-    Some(format!(
-        "kcap prove -f {}   about {} builds",
-        tail(dockerfile, PLACE),
-        sure + 4
-    ))
+    // To be pasted: whole, and one word.
+    let named = match shlex::try_quote(dockerfile) {
+        Ok(quoted) if quoted == escape::shown(&quoted) && width(&quoted) <= PLACE => quoted,
+        _ => "DOCKERFILE".into(),
+    };
+    Some(format!("kcap prove -f {named}   about {} builds", sure + 4))
 }

@@ -52,7 +52,10 @@ pub fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
         });
     }
     // Of its configuration, as docker has it: what a registry calls it depends on compression.
-    let image = report.proof.as_ref().and_then(|proof| proof.image.as_deref());
+    let image = report
+        .proof
+        .as_ref()
+        .and_then(|proof| proof.image.as_deref());
     if let Some(sha256) = image.and_then(|id| id.strip_prefix("sha256:")) {
         subject.push(Subject {
             name: "image configuration",
@@ -72,4 +75,40 @@ pub fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
         predicate: report,
     };
     json::write(&statement, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::BufReader, path::Path};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{capture, interpret::interpret};
+
+    fn observed() -> Report {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/copy-chown/capture.kcap");
+        let file = File::open(path).expect("it is in the repository");
+        interpret(&capture::read(BufReader::new(file)).expect("it is a capture"))
+    }
+
+    #[test]
+    fn it_is_about_the_dockerfile_and_has_the_whole_report() {
+        let report = observed();
+        let mut text = vec![];
+        write(&report, &mut text).unwrap();
+        let statement: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+        let name = &statement["subject"][0]["name"];
+        assert_eq!(name, "corpus/copy-chown/Dockerfile");
+        let digest = &statement["subject"][0]["digest"]["sha256"];
+        assert_eq!(digest.as_str(), report.subject.dockerfile_sha256.as_deref());
+        let whole: Report = serde_json::from_value(statement["predicate"].clone()).unwrap();
+        assert_eq!(whole, report);
+        // in-toto takes no statement without a subject.
+        let mut nameless = report;
+        nameless.subject.dockerfile_sha256 = None;
+        let error = write(&nameless, &mut vec![]).unwrap_err().to_string();
+        assert!(error.contains("kcap build"), "{error}");
+    }
 }

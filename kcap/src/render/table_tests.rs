@@ -70,6 +70,7 @@ AUDIT_WRITE             -  …/rather/long/path/bin/chown: sendto  unknown
 
 NOT     FSETID 31 (no setgid bit asked for), SYS_ADMIN 8301 (memory)
 APPLY   capabilities: {drop: [ALL], add: [CHOWN, AUDIT_WRITE]}
+NEXT    kcap prove -f services/api/Dockerfile   about 5 builds
 ";
     assert_eq!(table(&capture(), false), expected);
 }
