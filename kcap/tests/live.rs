@@ -20,7 +20,7 @@ use std::{
 
 use kcap::{
     capture,
-    report::{self, Report},
+    report::{self, ProofOutcome, Proven, Report},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -324,6 +324,64 @@ fn what_is_required_is_what_the_build_needs_and_no_more() {
         assert!(
             !built,
             "without {name} ({why}) the build has to fail: {text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_proved_is_what_the_build_needs_and_no_more() {
+    if let Some(why) = lacks() {
+        let _ = writeln!(io::stdout(), "SKIP: live Kaniko, proof: {why}");
+        return;
+    }
+    let build = Build::new().expect("the build can be laid out");
+    let report = build.path("report");
+    // Not below /tmp, which may be in memory: the container's files are there.
+    let cache = TempDir::with_prefix_in("kcap-live-", "/var/tmp").expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_kcap"))
+        .args([
+            "prove",
+            "--engine",
+            "oci",
+            "--seccomp",
+            "none",
+            "--jobs",
+            "2",
+        ])
+        .arg("--executor")
+        .arg(executor())
+        .arg("-f")
+        .arg(build.path("context/Dockerfile"))
+        .arg("--report")
+        .arg(&report)
+        .env("XDG_CACHE_HOME", cache.path())
+        .output()
+        .expect("kcap runs");
+    assert!(output.status.success(), "{}", said(&output));
+    let report =
+        report::from_json(&fs::read(report).expect("a report")).expect("the report is one");
+    let proof = report.proof.as_ref().expect("there were replays");
+    assert_eq!(proof.state, Proven::Proved, "{}", said(&output));
+    let required: Vec<String> = report.required.iter().map(ToString::to_string).collect();
+    assert_eq!(required, NEEDS.map(|(name, _)| name));
+    // Its verdicts are right, so that it takes no build more than that.
+    assert_eq!(
+        proof.builds + proof.kept,
+        NEEDS.len() as u32 + 4,
+        "{}",
+        said(&output)
+    );
+    for capability in report
+        .capabilities
+        .iter()
+        .filter(|c| report.required.contains(&c.name))
+    {
+        let proof = capability.proof.as_ref().expect("each has its witness");
+        assert_ne!(proof.outcome, ProofOutcome::Same, "{}", capability.name);
+        assert!(
+            proof.step.is_some() && !proof.detail.is_empty(),
+            "{}",
+            capability.name
         );
     }
 }
