@@ -18,9 +18,10 @@ const UNEXPLAINED: usize = 3;
 const ENDLESS: usize = 2;
 /// The same, where equal builds were seen to come to different things.
 const UNEXPLAINED_FLAKY: usize = 5;
-/// Builds with the starting set more, at most, of which each stands against a set that does not do and
-/// nothing explains why: were it the network, these would fail as well.
-const CONTROLS: usize = 3;
+/// The same, where each time a refusal explains it.
+const EXPLAINED_FLAKY: usize = 3;
+/// Builds with the starting set that did, for each that did not, so that the build is not given up.
+const STEADY: usize = 4;
 /// Runs of a set that once did and once did not, at most.
 const MIXED: usize = 5;
 /// Runs of a set that told nothing, at most.
@@ -276,10 +277,10 @@ impl Planner {
         if did == 0 && did_not >= CERTAIN {
             return Err(Halt::Stuck(Stuck::Fails));
         }
-        if did_not >= CERTAIN {
+        if did_not >= CERTAIN && did < did_not * STEADY {
             return Err(Halt::Stuck(Stuck::Unstable(self.start)));
         }
-        if did < self.references + self.unexplained().min(CONTROLS) {
+        if did < self.references + self.unexplained() {
             let trial = Trial {
                 set: self.start,
                 purpose: Purpose::Reference,
@@ -289,14 +290,18 @@ impl Planner {
         Ok(())
     }
 
-    /// How many sets do not do, and nothing explains why.
+    /// How many builds with less did not do, and nothing explains why. Against each stands a build with the
+    /// starting set: were it the network, these would fail as well.
     fn unexplained(&self) -> usize {
-        let none = BTreeMap::new();
-        let does_not = |set: &&Set| {
-            self.refused(**set) & !**set == 0
-                && matches!(self.answer(**set, &none), Some(Answer::DoesNot))
+        let of = |(set, runs): (&Set, &Vec<Outcome>)| {
+            count(runs, |o| match o {
+                Outcome::Endless => true,
+                Outcome::Differs { refused } => refused & !set == 0,
+                Outcome::Same | Outcome::Void => false,
+            })
         };
-        self.outcomes.keys().filter(does_not).count()
+        let less = self.outcomes.iter().filter(|(set, _)| **set != self.start);
+        less.map(of).sum()
     }
 
     /// A set that does, from one that does not: what was refused is added; where nothing says what is
@@ -388,14 +393,10 @@ impl Planner {
         // Where equal builds come to different things, a refusal that a program shrugs off can stand
         // beside a failure by chance.
         let flaky = self.flaky();
-        let explained = if flaky {
-            0
-        } else {
-            count(
-                runs,
-                |o| matches!(o, Outcome::Differs { refused } if *refused & !set != 0),
-            )
-        };
+        let explained = count(
+            runs,
+            |o| matches!(o, Outcome::Differs { refused } if *refused & !set != 0),
+        );
         let endless = count(runs, |o| matches!(o, Outcome::Endless));
         // A guess is not doubted: it stands for as many builds as it takes.
         let guessed_not = guessed.iter().filter(|a| **a == Answer::DoesNot).count();
@@ -406,10 +407,15 @@ impl Planner {
         } else {
             UNEXPLAINED
         };
+        // Where it fails with everything as well, now and then, that nothing explains it says that it was
+        // chance once more.
+        let chance = mixed(self.runs(self.start));
         match (did, did_not) {
             (0, 0) => None,
-            (0, _) if explained > 0 || guessed_not > 0 => Some(Answer::DoesNot),
-            (0, n) if n >= enough || endless >= ENDLESS => Some(Answer::DoesNot),
+            (0, _) if guessed_not > 0 => Some(Answer::DoesNot),
+            (0, _) if explained > 0 && !flaky => Some(Answer::DoesNot),
+            (0, n) if explained == n && n >= EXPLAINED_FLAKY => Some(Answer::DoesNot),
+            (0, n) if (n >= enough || endless >= ENDLESS) && !chance => Some(Answer::DoesNot),
             (0, _) => None,
             (_, 0) => Some(Answer::Does),
             (did, did_not) if did > did_not => Some(Answer::Does),
