@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     combine::{Build, Status},
-    launch::{Engine, Request, oci::cache::Cache},
+    launch::{Engine, Request, arguments, oci::cache::Cache},
     prove::{
         context,
         driver::{self, Subject},
@@ -199,7 +199,7 @@ fn exit_code(builds: &[Build], trouble: bool, limited: bool) -> u8 {
         proof.map(|proof| proof.state)
     };
     let is_no = |build: &Build| {
-        build.status != Status::Built
+        build.status == Status::Failed
             || matches!(state(build), Some(Proven::Failed | Proven::Unstable))
     };
     let is_less = |build: &Build| match state(build) {
@@ -233,7 +233,18 @@ struct Setting<'a> {
 impl Setting<'_> {
     fn subject(&self, path: &Path, ready: Ready) -> Result<Subject> {
         let request = ready.request(path, &self.request)?;
-        let dockerfile = hex(&Sha256::digest(ready.text()));
+        let mut hash = Sha256::new();
+        hash.update(request.dockerfile.as_os_str().as_bytes());
+        hash.update([0]);
+        hash.update(ready.text());
+        // Kaniko looks for it beside the Dockerfile, and it may be outside the context.
+        let mut ignored = request.dockerfile.clone().into_os_string();
+        ignored.push(".dockerignore");
+        if let Ok(ignored) = fs::read(ignored) {
+            hash.update([0]);
+            hash.update(ignored);
+        }
+        let dockerfile = hex(&hash.finalize());
         let context = context::digest(&request.context)?;
         let (bases, all_known) = self.bases.of(&ready, &request);
         let inputs = Inputs {
@@ -254,6 +265,7 @@ impl Setting<'_> {
         // What a name means can change at any time, where kcap does not know it.
         let fresh = if all_known { FRESH } else { Duration::ZERO };
         let mut proof = Proof::new(request.capabilities, budget, store, hint, fresh);
+        proof.secrets = secrets(&request);
         proof.repeat = Repeat {
             command: self.command.clone(),
             executor: Some(self.executor.clone()),
@@ -295,6 +307,15 @@ impl Setting<'_> {
         // Without it, a later proof may take a build or two more.
         let _ = fs::write(self.hint_file(request), format!("{set:x}\n"));
     }
+}
+
+/// Values that must not be shown: those of build arguments and variables.
+fn secrets(request: &Request) -> Vec<String> {
+    let mut secrets = arguments::kaniko_secrets(&request.flags);
+    let values = request.environment.iter();
+    secrets.extend(values.map(|(_, value)| value.to_string_lossy().into_owned()));
+    secrets.retain(|secret| secret.len() >= arguments::LEAST);
+    secrets
 }
 
 /// All that was given and bears on what a build does, values of variables included.

@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// What stands for a text that must not be shown.
+pub const HIDDEN: &str = "***";
+
 /// How a proof ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -72,8 +75,10 @@ pub fn report(
         Proven::Proved | Proven::Sufficient => {
             settle(&mut observed, &trials, held, state);
         }
-        // What was observed stands.
-        Proven::Unfinished | Proven::Failed | Proven::Unstable => {}
+        // What was observed stands, but for what replays refuted.
+        Proven::Unfinished | Proven::Failed | Proven::Unstable => {
+            refute(&mut observed, &judged, about.start);
+        }
     }
     if state == Proven::Proved {
         observed.basis = Basis::Proved;
@@ -87,7 +92,7 @@ pub fn report(
     };
     observed.trials = judged
         .iter()
-        .map(|(replay, came)| trial(replay, came))
+        .map(|(replay, came)| trial(replay, came, noise))
         .collect();
     let kept = replays.iter().filter(|replay| replay.kept).count();
     // The build that a reader would make again: with the set, else with the starting set.
@@ -149,7 +154,8 @@ fn outcome(end: &End, start: Set) -> (Proven, Option<String>, Set, Set) {
             start,
             0,
         ),
-        End::Early { why, set, held } if *set != start => {
+        // Where no member was tried, that the starting set does is no news.
+        End::Early { why, set, held } if *set != start || *held != 0 => {
             (Proven::Sufficient, Some(why.clone()), *set, *held)
         }
         End::Early { why, .. } => (Proven::Unfinished, Some(why.clone()), start, 0),
@@ -209,16 +215,80 @@ fn settle(report: &mut Report, trials: &Trials<'_>, held: Set, state: Proven) {
             unneeded(capability, trials);
         }
     }
+    report.unsure = (report.capabilities.iter())
+        .filter(|c| set & c.name.bit() != 0 && c.verdict == Verdict::Unsure)
+        .map(|c| c.name)
+        .collect();
     for step in &mut report.steps {
         step.required.retain(|cap| set & cap.bit() != 0);
+        // What only a replay showed to be needed there.
+        let shown = report.capabilities.iter().filter(|c| {
+            let proof = c
+                .proof
+                .as_ref()
+                .filter(|proof| proof.outcome != ProofOutcome::Same);
+            proof.is_some_and(|proof| proof.step == Some(step.index))
+        });
+        step.required.extend(shown.map(|c| c.name));
+        step.required.sort();
+        step.required.dedup();
     }
     decisions(report, set, held, state);
     report.notes.extend(shrugged_off_note(report));
 }
 
+/// Where a build with what was observed, or more, did not give the same image, nothing less than the
+/// starting set is known to be enough.
+fn refute(report: &mut Report, judged: &[(&Replay, Came)], start: Set) {
+    let required = report.required.iter().fold(0, |all, cap| all | cap.bit());
+    let differs = |came: &Came| matches!(came, Came::Failed | Came::Changed(_) | Came::Endless);
+    let refuted = judged.iter().any(|(replay, came)| {
+        let set = replay.mask();
+        set != start && set & required == required && differs(came)
+    });
+    if !refuted || required & start == start {
+        return;
+    }
+    let more: Vec<Cap> = Cap::of_mask(start & !required).collect();
+    for cap in more {
+        if report.capabilities.iter().all(|c| c.name != cap) {
+            report.capabilities.push(never_asked(cap));
+        }
+        let found = report.capabilities.iter_mut().find(|c| c.name == cap);
+        if let Some(capability) = found {
+            capability.verdict = Verdict::Unsure;
+            capability.because = Because::Unseen;
+            capability.reason = "a build without it and others did not give the same image".into();
+        }
+        report.decisions.push(Decision {
+            any_of: vec![cap],
+            chosen: cap,
+            steps: vec![],
+            verdict: Verdict::Unsure,
+        });
+        report.required.push(cap);
+        report.unsure.push(cap);
+    }
+    report.capabilities.sort_by_key(|c| c.number);
+    report.required.sort();
+    report.unsure.sort();
+    report
+        .decisions
+        .sort_by(|a, b| (&a.any_of, a.chosen).cmp(&(&b.any_of, b.chosen)));
+    report.notes.push(
+        "builds with what one run required did not give the same image: all that they started with is kept"
+            .to_owned(),
+    );
+}
+
 fn needed(capability: &mut Capability, trials: &Trials<'_>, held: Set) {
     let cap = capability.name;
     if held & cap.bit() == 0 {
+        if capability.verdict == Verdict::Unneeded || capability.evidence.is_empty() {
+            capability.verdict = Verdict::Unsure;
+            capability.because = Because::Unseen;
+            capability.reason = "a build without it and others did not give the same image".into();
+        }
         return;
     }
     let Some((replay, came)) = trials.without(cap) else {
@@ -333,6 +403,31 @@ fn decisions(report: &mut Report, set: Set, held: Set, state: Proven) {
     report.decisions = kept;
 }
 
+/// Hides texts wherever replays brought them into a report: paths and program output can hold them.
+pub fn hide(report: &mut Report, secrets: &[String]) {
+    let hide = |text: &mut String| {
+        for secret in secrets {
+            if text.contains(secret.as_str()) {
+                *text = text.replace(secret.as_str(), HIDDEN);
+            }
+        }
+    };
+    for capability in &mut report.capabilities {
+        hide(&mut capability.reason);
+        if let Some(proof) = &mut capability.proof {
+            hide(&mut proof.detail);
+            proof.tolerated.iter_mut().for_each(hide);
+        }
+    }
+    report.notes.iter_mut().for_each(hide);
+    for trial in &mut report.trials {
+        trial.differs.iter_mut().for_each(hide);
+    }
+    for noise in report.proof.iter_mut().flat_map(|proof| &mut proof.noise) {
+        noise.examples.iter_mut().for_each(hide);
+    }
+}
+
 /// The same image, yet the reader must know.
 fn shrugged_off_note(report: &Report) -> Option<String> {
     let with = report.capabilities.iter().filter_map(|c| {
@@ -349,12 +444,19 @@ fn shrugged_off_note(report: &Report) -> Option<String> {
     })
 }
 
-fn trial(replay: &Replay, came: &Came) -> Trial {
+fn trial(replay: &Replay, came: &Came, noise: &Noise) -> Trial {
+    // Content of which nobody knows whether equal builds agree on it.
+    let undecided: Vec<String> = (replay.image.iter())
+        .flat_map(|image| image.judged(noise).undecided)
+        .take(SHOWN)
+        .map(|difference| difference.to_string())
+        .collect();
     let missing = replay
         .purpose
         .strip_prefix("without ")
         .and_then(|name| name.parse().ok());
     let (detail, step) = replay.detail(missing, came);
+    let is_decided = undecided.is_empty();
     let differs = match came {
         Came::Changed(differences) => {
             let shown = differences.iter().take(SHOWN).map(ToString::to_string);
@@ -364,13 +466,13 @@ fn trial(replay: &Replay, came: &Came) -> Trial {
                 .collect()
         }
         Came::Failed | Came::Endless | Came::Void => vec![detail],
-        Came::Same | Came::Undecided => vec![],
+        Came::Same | Came::Undecided => undecided,
     };
     Trial {
         set: replay.set.clone(),
         outcome: match came {
-            Came::Same => "same",
-            Came::Undecided => "undecided",
+            Came::Same if is_decided => "same",
+            Came::Same | Came::Undecided => "undecided",
             Came::Changed(_) => "changed",
             Came::Failed => "failed",
             Came::Endless => "endless",
@@ -394,7 +496,10 @@ fn noise_of(judged: &[(&Replay, Came)], noise: &Noise) -> Vec<report::Noise> {
         };
         let judged = image.judged(noise);
         let named = judged.noise.iter().map(|(rule, d)| (rule.name(), d));
-        let unstable = judged.unstable.iter().map(|d| ("unstable", d));
+        let unstable = judged.unstable.iter().map(|d| match d.is_content() {
+            true => ("unstable", d),
+            false => ("unstable-metadata", d),
+        });
         let undecided = judged.undecided.iter().map(|d| ("undecided", d));
         for (rule, difference) in named.chain(unstable).chain(undecided) {
             let places = places.entry(rule.to_owned()).or_default();

@@ -316,3 +316,42 @@ fn what_was_not_finished_says_so() {
         assert_eq!(report.required, observed().required);
     }
 }
+
+#[test]
+fn secrets_are_hidden_wherever_replays_brought_them() {
+    let (mut report, _) = proved(mask(&NEEDS));
+    let text = |report: &Report| serde_json::to_string(report).unwrap();
+    assert!(text(&report).contains("useradd: cannot do it"));
+    hide(&mut report, &["cannot do it".to_owned()]);
+    let differs: String = report
+        .trials
+        .iter()
+        .flat_map(|t| t.differs.clone())
+        .collect();
+    assert!(differs.contains("useradd: ***"), "{differs}");
+    let own = |c: &Capability| (c.reason.clone(), c.proof.as_ref().map(|p| p.detail.clone()));
+    let shown: Vec<_> = report.capabilities.iter().map(own).collect();
+    assert!(!format!("{shown:?}").contains("cannot do it"), "{shown:?}");
+}
+
+#[test]
+fn what_replays_refuted_is_not_recommended() {
+    let all = mask(&observed().required);
+    let replays = [same(START), failed(all, Cap::SETPCAP)];
+    let end = End::Early {
+        why: "the budget is spent".into(),
+        set: START,
+        held: 0,
+    };
+    let report = report(observed(), &replays, &Noise::default(), &end, &about(1.0));
+    assert_eq!(mask(&report.required), START);
+    for cap in Cap::of_mask(START & !all) {
+        assert!(report.unsure.contains(&cap), "{cap}");
+    }
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("did not give the same image"))
+    );
+}

@@ -1,4 +1,4 @@
-//! A build context as one number: two that give it are the same to a build, but for times.
+//! A build context as one number: two that give it are the same to a build.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256, in hexadecimal digits, over paths, types, modes, owners, link targets and contents of what
+/// SHA-256, in hexadecimal digits, over paths, types, modes, owners, link targets, contents and their times of what
 /// is in the folder, in the order of names. Links are not followed.
 ///
 /// # Errors
@@ -45,6 +45,12 @@ fn walk(root: &Path, below: &Path, hash: &mut Sha256, buffer: &mut [u8]) -> io::
             u64::from(meta.uid()),
             u64::from(meta.gid()),
             if meta.is_dir() { 0 } else { meta.len() },
+            // COPY keeps it, and make decides by it.
+            if meta.is_file() {
+                meta.mtime() as u64 ^ (meta.mtime_nsec() as u64).rotate_left(32)
+            } else {
+                0
+            },
         ] {
             hash.update(number.to_le_bytes());
         }
@@ -98,9 +104,10 @@ mod tests {
         fs::remove_file(&file).unwrap();
         symlink("d/b", &file).unwrap();
         new();
-        // It neither follows links nor looks at times.
-        let digest = of();
-        fs::write(dir.path().join("d/a"), "2").unwrap();
-        assert_eq!(of(), digest);
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(7);
+        let file = fs::File::options().write(true).open(dir.path().join("d/a"));
+        file.unwrap().set_modified(later).unwrap();
+        new();
+        assert_eq!(of(), of());
     }
 }

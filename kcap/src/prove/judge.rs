@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::planner::{Outcome, Set};
 use crate::{
     compare::{Difference, Judged, Noise, What, sort_out},
+    render::escape,
     report::{Because, Cap, Evidence, Report, State, Step, Verdict},
 };
 
 /// Most lines of a failed build's log, and most differences, that are shown of a replay.
 pub const SHOWN: usize = 5;
+/// Most columns of an instruction.
+const INSTRUCTION: usize = 60;
 
 /// One replay, as it is kept: enough to judge it again.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -157,7 +160,10 @@ impl Replay {
             Came::Changed(differences) => {
                 (e.granted == Some(false) || e.unasked > 0)
                     && matches!(e.verdict, Some(Verdict::Needed | Verdict::Unsure))
-                    && differences.iter().any(|difference| shows(cap, difference))
+                    && differences
+                        .iter()
+                        // Other content can have come by chance, from a network for one.
+                        .any(|difference| !difference.is_content() && shows(cap, difference))
             }
             _ => false,
         };
@@ -270,9 +276,10 @@ impl Replay {
     }
 
     /// Why a build failed, by its last lines: those of the program that failed, rather than what the
-    /// executor makes of it.
+    /// executor makes of it; where it said nothing, what was to be run.
     fn complaint(&self) -> String {
-        let log = self.report.iter().flat_map(|r| r.subject.log.iter());
+        let report = self.report.as_ref();
+        let log = report.iter().flat_map(|r| r.subject.log.iter());
         let lines: Vec<&str> = log
             .map(|line| line.trim())
             .filter(|l| !l.is_empty())
@@ -285,12 +292,19 @@ impl Replay {
         let Some((own, before)) = lines.split_last() else {
             return "it said nothing".into();
         };
-        match before.last().filter(|line| !is_log(line)) {
-            Some(program) if own.contains("exit status") => (*program).to_owned(),
-            _ => own
+        let Some(at) = own.find("exit status") else {
+            return own
                 .strip_prefix("error building image: ")
                 .unwrap_or(own)
-                .to_owned(),
+                .to_owned();
+        };
+        match before.last().filter(|line| !is_log(line)) {
+            Some(program) => (*program).to_owned(),
+            None => {
+                let text = report.and_then(failed_step).map(|step| step.text.as_str());
+                let text = text.unwrap_or("a program");
+                format!("{}: {}", escape::head(text, INSTRUCTION), &own[at..])
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::{
     account::{self, Circumstances, End},
     judge::{Came, Content, Given, Replay},
-    planner::{Next, Planner, Purpose, Set, Stuck, Trial},
+    planner::{Next, Outcome, Planner, Purpose, Set, Stuck, Trial},
     store::Store,
 };
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 const REFERENCES: usize = 4;
 /// With how many of them a difference in content alone is taken for one.
 const CONTENT: usize = 3;
+/// Builds of one proof, at most.
+const MOST: usize = 120;
 /// How many times as long as the first build another may take, and how much longer at least.
 const PATIENCE: (u32, Duration) = (10, Duration::from_secs(30));
 
@@ -72,6 +74,8 @@ pub struct Proof {
     free: usize,
     store: Store,
     end: Option<End>,
+    /// Texts that must not be shown.
+    pub secrets: Vec<String>,
     /// What was seen of the build whose report is the proof's.
     pub capture: Option<Capture>,
     /// What it takes to make these builds again.
@@ -114,6 +118,7 @@ impl Proof {
             free: 1,
             store,
             end: None,
+            secrets: vec![],
             capture: None,
             repeat: Repeat::default(),
         };
@@ -173,6 +178,12 @@ impl Proof {
         let (true, Some(image)) = (replay.mask() == self.start, &replay.image) else {
             return false;
         };
+        let before = &self.replays[..at];
+        let is_first = |replay: &Replay| replay.mask() == self.start && replay.image.is_some();
+        if !before.iter().any(is_first) {
+            // What the others are compared with: of itself there is nothing to learn.
+            return false;
+        }
         let new = image.decisive(&self.noise);
         self.noise.learn(&image.differences);
         new.iter().any(|difference| !difference.is_content())
@@ -246,6 +257,10 @@ impl Proof {
                 return None;
             }
             Next::Stuck(why) => {
+                if matches!(why, Stuck::Unstable(_)) {
+                    // The next time it may be another.
+                    self.store.clear();
+                }
                 self.end = Some(End::Stuck(why));
                 return None;
             }
@@ -262,6 +277,9 @@ impl Proof {
         match self.budget {
             // The first one is needed to know anything at all.
             _ if self.started == 0 && self.observed.is_none() => None,
+            _ if self.started >= MOST => Some(format!(
+                "{MOST} builds did not tell: nothing explains why builds with less fail"
+            )),
             Budget::All => None,
             Budget::Builds(count) => (self.started >= count + self.free)
                 .then(|| format!("the budget of {count} builds is spent")),
@@ -289,12 +307,13 @@ impl Proof {
 
     /// How long a build may take.
     pub fn timeout(&self) -> Option<Duration> {
-        let first = self
-            .replays
-            .iter()
-            .find(|replay| replay.mask() == self.start)?;
+        let whole = self.replays.iter().filter(|replay| {
+            // One that failed at once says nothing of how long it takes.
+            replay.mask() == self.start && replay.image.is_some()
+        });
+        let longest = whole.map(|replay| replay.seconds).max_by(f64::total_cmp)?;
         let (times, more) = PATIENCE;
-        Some(Duration::from_secs_f64(first.seconds) * times + more)
+        Some(Duration::from_secs_f64(longest) * times + more)
     }
 
     /// How many builds were made, and how many more are expected.
@@ -377,13 +396,9 @@ impl Proof {
             // Better than nothing, where none ends well.
             self.capture = capture;
         }
-        if replay.void.is_none() {
-            // What is not kept is made again.
-            let _ = self.store.keep(&replay);
-        }
         self.replays.push(replay);
         let at = self.replays.len() - 1;
-        if self.learn(at) && at > 0 {
+        if self.learn(at) {
             let done = self.references_done();
             if done >= REFERENCES {
                 self.end = Some(End::Stuck(Stuck::Unstable(self.start)));
@@ -398,11 +413,24 @@ impl Proof {
         } else {
             replay.came(&self.noise, self.content())
         };
+        // What may have been chance is made again.
+        let is_sure = match replay.outcome(&came) {
+            Some(Outcome::Same) | None => true,
+            Some(Outcome::Differs { refused }) => refused & !trial.set != 0,
+            Some(Outcome::Endless | Outcome::Void) => false,
+        };
+        if is_sure {
+            // What cannot be kept is made again, too.
+            let _ = self.store.keep(replay);
+        }
         let missing = match trial.purpose {
             Purpose::Without(cap) => Some(cap),
             _ => None,
         };
-        let (detail, _) = replay.detail(missing, &came);
+        let (mut detail, _) = replay.detail(missing, &came);
+        for secret in &self.secrets {
+            detail = detail.replace(secret.as_str(), account::HIDDEN);
+        }
         (came, detail)
     }
 
@@ -457,20 +485,12 @@ impl Proof {
             start: self.start,
             seconds: self.began.elapsed().as_secs_f64(),
             flaky: self.planner.flaky(),
-            // What was not decided while there was time stays so.
-            content: match self.content() {
-                Content::Decides => Content::Decides,
-                Content::Waits | Content::Unknown => Content::Unknown,
-            },
+            content: self.content(),
             repeat: self.repeat.clone(),
         };
-        Some(account::report(
-            observed,
-            &self.replays,
-            &self.noise,
-            &end,
-            &about,
-        ))
+        let mut report = account::report(observed, &self.replays, &self.noise, &end, &about);
+        account::hide(&mut report, &self.secrets);
+        Some(report)
     }
 
     /// The set that was proved.

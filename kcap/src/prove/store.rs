@@ -41,7 +41,7 @@ const CAPTURE: &str = "reference.kcap";
 /// All that a build's outcome depends on, but for its capabilities.
 #[derive(Debug, Serialize)]
 pub struct Inputs<'a> {
-    /// The Dockerfile's bytes, as SHA-256.
+    /// The Dockerfile's path and bytes, and those of its ignore file, as SHA-256.
     pub dockerfile: &'a str,
     /// The context, as [`super::context::digest`] gives it.
     pub context: &'a str,
@@ -74,7 +74,8 @@ impl Store {
     pub fn open(cache: &Cache, inputs: &Inputs<'_>) -> Result<Self> {
         let proofs = cache.proofs();
         let mut hash = Sha256::new();
-        hash.update(env!("CARGO_PKG_VERSION"));
+        // What is kept are reports: another kcap may come to others.
+        hash.update(fs::read("/proc/self/exe").unwrap_or_default());
         hash.update(FORMAT.to_le_bytes());
         // The kernel decides what is asked for.
         hash.update(fs::read("/proc/sys/kernel/osrelease").unwrap_or_default());
@@ -256,9 +257,13 @@ fn make_room(proofs: &Path, mine: &str) {
         if sum <= KEPT {
             return;
         }
-        if folder.ends_with(mine) || Store::at(folder.clone()).is_err() {
+        if folder.ends_with(mine) {
             continue;
         }
+        // Held until it is gone, so that no other kcap begins there meanwhile.
+        let Ok(_held) = Store::at(folder.clone()) else {
+            continue;
+        };
         if fs::remove_dir_all(&folder).is_ok() {
             sum -= size;
         }

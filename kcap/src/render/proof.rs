@@ -44,8 +44,11 @@ pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> 
         Proven::Sufficient => (
             Paint::Unsure,
             format!(
-                "{builds}: the same image with these; not tried without {}: {reason}",
-                names(&proof.untried, " ")
+                "{builds}: the same image with these{}: {reason}",
+                match names(&proof.untried, " ") {
+                    none if none.is_empty() => none,
+                    some => format!("; not tried without {some}"),
+                }
             ),
         ),
         Proven::Unfinished | Proven::Failed | Proven::Unstable => {
@@ -54,17 +57,29 @@ pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> 
     };
     screen.section(paint, "PROOF", &text)?;
     if proof.flaky {
-        let text = "equal builds came to different things: each answer was had twice";
+        let text = "equal builds came to different things: what fails by chance decides nothing";
         screen.section(Paint::Unsure, "", text)?;
     }
-    let unstable = proof.noise.iter().find(|noise| noise.rule == "unstable");
-    if let Some(Noise {
-        places, examples, ..
-    }) = unstable
-    {
+    for (rule, what) in [
+        ("unstable", "equal builds differ in the content of"),
+        (
+            "unstable-metadata",
+            "equal builds differ in more than the content of",
+        ),
+        (
+            "undecided",
+            "it is not known whether equal builds agree on the content of",
+        ),
+    ] {
+        let Some(Noise {
+            places, examples, ..
+        }) = proof.noise.iter().find(|noise| noise.rule == rule)
+        else {
+            continue;
+        };
         let example = examples.first().map(|place| tail(place, PLACE));
         let text = format!(
-            "equal builds differ in {places} {} ({}{}), which decided nothing",
+            "{what} {places} {} ({}{}), which decided nothing",
             if *places == 1 { "place" } else { "places" },
             example.unwrap_or_default(),
             if *places > 1 { ", …" } else { "" }

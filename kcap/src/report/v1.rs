@@ -466,7 +466,8 @@ pub enum Proven {
 /// Differences between builds that decide nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Noise {
-    /// Name of the rule; `unstable` for what differs between builds with the starting set, `undecided`
+    /// Name of the rule; `unstable` for content that differs between builds with the
+    /// starting set, `unstable-metadata` for what else does, `undecided`
     /// for content of which it is not known, since there was but one.
     pub rule: String,
     /// How many places.

@@ -29,6 +29,12 @@ pub fn check(flags: &[OsString], push: bool) -> Result<()> {
             bail!("Kaniko's --{long} is set by kcap: {instead}");
         }
     }
+    if flags
+        .iter()
+        .any(|flag| flag.as_bytes().starts_with(b"--no-push="))
+    {
+        bail!("Kaniko's --no-push takes no value here: to push, give --push to kcap, before --");
+    }
     let has = |long, short| flags.iter().any(|flag| is(flag, long, short));
     match (push, has("no-push", None), has("destination", Some(b'd'))) {
         (true, true, _) => bail!("--push and Kaniko's --no-push contradict each other: drop one"),
@@ -50,6 +56,7 @@ pub fn check_replayed(flags: &[OsString]) -> Result<()> {
             "each build has to do all of its work: leave it out",
         ),
         ("tar-path", "the image is kept to be compared: leave it out"),
+        ("tarPath", "the image is kept to be compared: leave it out"),
         ("no-push-cache", "there is no cache: leave it out"),
     ] {
         if flags

@@ -26,6 +26,13 @@ impl Bases {
         engine: &str,
         note: &mut dyn FnMut(String),
     ) -> Self {
+        // Names are expanded by build arguments.
+        let secrets = arguments::kaniko_secrets(&request.flags);
+        let note = &mut |line: String| {
+            let hidden =
+                |line: String, secret: &String| line.replace(secret.as_str(), arguments::HIDDEN);
+            note(secrets.iter().fold(line, hidden));
+        };
         let mut names: Vec<String> = vec![];
         for ready in ready {
             let external = external(ready.dockerfile(), &request.flags);
@@ -75,7 +82,9 @@ impl Bases {
     pub fn of(&self, ready: &Ready, request: &Request) -> (BTreeMap<String, String>, bool) {
         let external = external(ready.dockerfile(), &request.flags);
         let secrets = arguments::kaniko_secrets(&request.flags);
-        let mut all_known = external.notes.is_empty();
+        // Where builds pull by themselves, a name can come to mean another image at any time.
+        let mut all_known =
+            external.notes.is_empty() && (self.are_served() || external.names.is_empty());
         let mut digests = BTreeMap::new();
         for name in external.names {
             match self.digests.get(&name) {

@@ -136,7 +136,7 @@ impl Outcomes<'_> {
             } else {
                 let members = subject.request.capabilities.count_ones() as usize;
                 format!(
-                    "{name}: 4 to {} builds, the first of which says how many",
+                    "{name}: 4 to {} builds, the first of which says how many, and more where nothing explains a failure",
                     members + 4
                 )
             };
