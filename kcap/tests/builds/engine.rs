@@ -2,7 +2,6 @@
 //! private socket, podman with storage of the test's, kcap's own bundles in a cache of the test's.
 
 use std::{
-    env,
     fs::{self, File},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
