@@ -10,7 +10,6 @@ mod counts;
 mod programs;
 
 use std::{
-    env,
     fs::{self, File},
     io::BufReader,
     os::unix::process::CommandExt as _,

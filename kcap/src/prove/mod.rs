@@ -1,6 +1,9 @@
 //! Builds made again with less, until the smallest set is found that gives the same image.
 //!
-//! [`planner`] says which sets to build with, knowing only what came of those before.
+//! [`planner`] says which sets to build with, knowing only what came of those before; [`judge`] what a
+//! replay came to, from its trace and its image; [`account`] makes the report of it all. These are pure.
+//! `proof` is one Dockerfile's as it goes on, `driver` carries out several side by side, `store` keeps
+//! replays, `context` tells one build context from another.
 
 pub mod account;
 pub mod judge;
