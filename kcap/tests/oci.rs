@@ -563,7 +563,7 @@ fn damaged_executors_are_told_and_leave_nothing() {
 
     for (path, told) in [
         (mixed, "is damaged: its content has digest"),
-        (cut, "cut.tar: it ha"),
+        (cut, "cut.tar: the archive ends within"),
         (script, "no program and no archive"),
         (
             builds.path("context"),
