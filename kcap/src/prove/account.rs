@@ -7,7 +7,7 @@ use super::{
     planner::{Found, Set, Stuck},
 };
 use crate::{
-    compare::{Difference, Noise, Place},
+    compare::Noise,
     report::{
         self, Basis, Because, Cap, Capability, Decision, Proof, ProofOutcome, Proven, Proving,
         Repeat, Report, Trial, Verdict,
@@ -503,7 +503,7 @@ fn noise_of(judged: &[(&Replay, Came)], noise: &Noise) -> Vec<report::Noise> {
         let undecided = judged.undecided.iter().map(|d| ("undecided", d));
         for (rule, difference) in named.chain(unstable).chain(undecided) {
             let places = places.entry(rule.to_owned()).or_default();
-            places.push(place(difference));
+            places.push(difference.place.to_string());
         }
     }
     places
@@ -518,14 +518,6 @@ fn noise_of(judged: &[(&Replay, Came)], noise: &Noise) -> Vec<report::Noise> {
             }
         })
         .collect()
-}
-
-fn place(difference: &Difference) -> String {
-    match &difference.place {
-        Place::Config(name) => format!("config {name}"),
-        Place::History(number) => format!("history {}", number + 1),
-        Place::Path(path) => path.to_string(),
-    }
 }
 
 /// A set's names, for people.

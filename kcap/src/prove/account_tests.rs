@@ -6,7 +6,7 @@ use std::{fs::File, io::BufReader, path::Path};
 use super::*;
 use crate::{
     capture,
-    compare::{Mode, What},
+    compare::{Difference, Mode, Place, What},
     interpret::interpret,
     prove::{judge::Given, planner::Outcome},
     report::{Evidence, State},
