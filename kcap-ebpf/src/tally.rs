@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use kcap_common::abi::{
     Key,
-    record::{Bucket, Entry, Tally, WAYS, kind},
+    record::{Bucket, Entry, INLINED_BUCKETS, Tally, WAYS, kind},
 };
 
 use crate::{globals, mem::opaque};
@@ -32,9 +32,6 @@ pub static OUTCOMES: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(256, 0)
 /// Counts of inlined checks, [`INLINED_BUCKETS`] a program, by [`crate::hooks::inlined`].
 #[map]
 pub static INLINED: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(3 * INLINED_BUCKETS, 0);
-
-/// Buckets of each program of [`INLINED`].
-pub const INLINED_BUCKETS: u32 = 64;
 
 /// Wakes userspace, whether or not it has caught up (`BPF_RB_FORCE_WAKEUP`).
 pub const FORCE_WAKEUP: u64 = 2;

@@ -22,3 +22,5 @@ pub mod prove;
 pub mod record;
 pub mod render;
 pub mod report;
+#[cfg(feature = "trace")]
+pub mod watch;

@@ -25,5 +25,8 @@ pub const UNASKED: u32 = 8;
 /// Entries that stayed in their table although userspace asked for them: the ring buffer was full.
 /// Not a loss; it has to ask again.
 pub const LEFT: u32 = 9;
+/// Parts of tables that were gone through because userspace asked. Not a loss; fewer than it asked for
+/// are a program that the kernel skipped, and it has to ask again.
+pub const PARTS: u32 = 10;
 /// How many counters there are.
-pub const COUNT: u32 = 10;
+pub const COUNT: u32 = 11;

@@ -101,6 +101,8 @@ pub mod how {
     pub const OPENED: u32 = 1;
     /// It was there before the session, in the same cgroup: an ancestor of what opened it.
     pub const ANCESTOR: u32 = 2;
+    /// It runs the executor, and has before the trace began: said by userspace only.
+    pub const LATE: u32 = 3;
 }
 
 /// Who hands out generations: four programs of the kernel side, and userspace for processes that were
@@ -312,6 +314,9 @@ pub struct Bucket {
 
 /// Buckets that one request hands over, see `flush` on the kernel side.
 pub const FLUSHED: u32 = 2;
+
+/// Buckets of each program that sees an inlined check.
+pub const INLINED_BUCKETS: u32 = 64;
 
 /// Distinct keys of one system call whose outcome can be open at the same time.
 pub const OPEN: usize = 6;

@@ -27,7 +27,7 @@ use crate::{
 /// Namespaces nest at most 32 deep, and the initial one.
 const LEVELS: u32 = 33;
 
-/// The current task, where it is in scope.
+/// The current task; in scope where its entry is not 0.
 #[derive(Clone, Copy)]
 pub struct Subject {
     pub task: Ptr,
@@ -35,12 +35,6 @@ pub struct Subject {
 }
 
 impl Subject {
-    #[inline(always)]
-    pub fn current() -> Option<Self> {
-        let (subject, _) = Self::of_current();
-        (subject.entry != 0).then_some(subject)
-    }
-
     /// The current task, in scope or not, and its process id.
     #[inline(always)]
     pub fn of_current() -> (Self, u32) {

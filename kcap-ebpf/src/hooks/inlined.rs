@@ -9,13 +9,14 @@ use aya_ebpf::{
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
-use kcap_common::abi::key::site;
+use kcap_common::abi::{key::site, record::INLINED_BUCKETS};
 
 use super::check::{self, Check, Subject, Table};
 use crate::{
+    flush,
     globals::{field, setting},
     mem::{Mem, Typed},
-    tally::{INLINED, INLINED_BUCKETS},
+    tally::INLINED,
 };
 
 const CAP_SETPCAP: u8 = 8;
@@ -23,6 +24,23 @@ const CAP_SYS_RAWIO: u8 = 17;
 const PR_SET_SECUREBITS: u64 = 28;
 const SECURE_ALL_BITS: u64 = 0x55;
 const SECURE_ALL_LOCKS: u64 = SECURE_ALL_BITS << 1;
+
+/// Where the counts of a site begin.
+#[inline(always)]
+fn base(site: u8) -> u32 {
+    (u32::from(site) - 1) * INLINED_BUCKETS
+}
+
+/// The current task, where it is in scope. kcap's own asks for counts by this.
+#[inline(always)]
+fn subject(site: u8) -> Option<Subject> {
+    let (subject, tgid) = Subject::of_current();
+    if subject.entry == 0 {
+        flush::asked_inlined(tgid, site, &INLINED, base(site));
+        return None;
+    }
+    Some(subject)
+}
 
 #[inline(always)]
 fn seen(ctx: *mut c_void, subject: Subject, cap: u8, site: u8, initial: bool) {
@@ -42,7 +60,7 @@ fn seen(ctx: *mut c_void, subject: Subject, cap: u8, site: u8, initial: bool) {
     };
     let table = Table {
         map: &INLINED,
-        base: (u32::from(site) - 1) * INLINED_BUCKETS,
+        base: base(site),
         mask: INLINED_BUCKETS - 1,
     };
     check::record::<Typed>(ctx, subject, &check, &table);
@@ -51,7 +69,7 @@ fn seen(ctx: *mut c_void, subject: Subject, cap: u8, site: u8, initial: bool) {
 /// `cap_capset`: `cap_inh_is_capped()` asks SETPCAP at every call.
 #[inline(always)]
 fn capset(ctx: *mut c_void) {
-    if let Some(subject) = Subject::current() {
+    if let Some(subject) = subject(site::CAPSET) {
         seen(ctx, subject, CAP_SETPCAP, site::CAPSET, false);
     }
 }
@@ -63,7 +81,7 @@ fn prctl(ctx: *mut c_void, option: u64, bits: u64) {
     if option as u32 as u64 != PR_SET_SECUREBITS {
         return;
     }
-    if let Some(subject) = Subject::current() {
+    if let Some(subject) = subject(site::PRCTL) {
         let cred = Typed::ptr(subject.task, field!(task_cred));
         let old = u64::from(Typed::u32(cred, field!(cred_securebits)));
         let refused = (((old & SECURE_ALL_LOCKS) >> 1) & (old ^ bits)) != 0
@@ -81,7 +99,7 @@ fn mmap_addr(ctx: *mut c_void, addr: u64) {
     if addr >= setting!(mmap_min_addr) {
         return;
     }
-    if let Some(subject) = Subject::current() {
+    if let Some(subject) = subject(site::MMAP_ADDR) {
         seen(ctx, subject, CAP_SYS_RAWIO, site::MMAP_ADDR, true);
     }
 }

@@ -8,6 +8,7 @@ pub use format::{ReadError, SCHEMA, read, write};
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A whole capture, owned.
@@ -115,6 +116,42 @@ pub struct Subject {
     /// kcap killed it, since it took longer than it may.
     #[serde(default)]
     pub timed_out: bool,
+    /// Whose build it is; only where others started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// Whose build it is, as far as its host can tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Identity {
+    /// What runs the container: `docker`, `podman`, `containerd`, `cri-o`; null where that cannot be
+    /// told.
+    pub runtime: Option<String>,
+    /// The container's id.
+    pub container: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its image, as it was asked for.
+    pub image: Option<String>,
+    /// UID of the pod that it belongs to.
+    pub pod_uid: Option<String>,
+    /// The pod's name.
+    pub pod: Option<String>,
+    /// The pod's namespace.
+    pub namespace: Option<String>,
+    /// What is built: a repository's path.
+    pub project: Option<String>,
+    /// The commit that is built.
+    pub commit: Option<String>,
+    /// The pipeline, or the run.
+    pub pipeline: Option<String>,
+    /// The job, or the task, in it.
+    pub job: Option<String>,
+    /// Labels and annotations of the container and its pod that were asked for.
+    pub labels: BTreeMap<String, String>,
+    /// Which of these come from the build's own environment: it can say there what it likes.
+    pub claimed: Vec<String>,
 }
 
 /// Clock anchors.

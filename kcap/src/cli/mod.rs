@@ -16,6 +16,8 @@ pub mod prove;
 pub mod report;
 #[cfg(feature = "trace")]
 pub mod run;
+#[cfg(feature = "trace")]
+pub mod watch;
 
 use std::io::{self, Write};
 
@@ -59,6 +61,9 @@ pub enum Command {
     /// Build Dockerfiles again with less, until the smallest set is found that gives the same image
     #[cfg(feature = "trace")]
     Prove(Box<prove::Args>),
+    /// Trace every build that others start on this host, and write a report of each
+    #[cfg(feature = "trace")]
+    Watch(Box<watch::Args>),
     /// Render a saved capture or report
     Report(report::Args),
     /// Hold reports against what is allowed, or against earlier ones
@@ -74,8 +79,18 @@ impl Cli {
     pub fn run(self) -> u8 {
         #[cfg(feature = "trace")]
         warnings::heed();
+        #[cfg(feature = "trace")]
+        if let Command::Watch(args) = &self.command {
+            // Its threads write lines themselves.
+            return watch::run(args).unwrap_or_else(|e| {
+                complain(&e);
+                exit::USAGE
+            });
+        }
         let out = &mut io::stdout().lock();
         let result = match self.command {
+            #[cfg(feature = "trace")]
+            Command::Watch(_) => return exit::USAGE,
             #[cfg(feature = "trace")]
             Command::Run(args) => return run::run(&args, out),
             #[cfg(feature = "trace")]

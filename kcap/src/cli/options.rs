@@ -41,6 +41,11 @@ pub struct Tracing {
 }
 
 impl Tracing {
+    /// Paths that make a program an executor.
+    pub fn matches(&self) -> &[String] {
+        &self.matches
+    }
+
     /// What the recorder is told.
     pub fn options(&self, verbosity: u8) -> Options {
         Options {
@@ -53,6 +58,7 @@ impl Tracing {
             tally_buckets: self.table_size,
             slots: self.slots,
             grace: self.grace,
+            keep: None,
             verbosity,
         }
     }

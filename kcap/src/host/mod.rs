@@ -7,6 +7,7 @@ mod detached;
 pub mod facts;
 pub mod filecaps;
 mod preemption;
+pub mod privileges;
 pub mod symbols;
 
 pub use facts::Facts;

@@ -143,6 +143,7 @@ fn subject(session: &Session<'_>) -> Subject {
             Some(0) => Vec::new(),
             _ => session.steps.tail.clone(),
         },
+        identity: subject.identity.clone(),
     }
 }
 

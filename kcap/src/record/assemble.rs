@@ -28,10 +28,22 @@ const MAX_SAMPLES: usize = 1 << 18;
 /// all the same, and its lines as lost evidence.
 const MAX_LINES: usize = 1 << 16;
 
+/// What entries take in memory, roughly, in bytes: of a session that may take only so much.
+mod cost {
+    pub const PROGRAM: usize = 640;
+    pub const TALLY: usize = 96;
+    pub const SAMPLE: usize = 384;
+    pub const UNASKED: usize = 512;
+    pub const LINE: usize = 96;
+}
+
 /// A capture under construction.
-#[derive(Default)]
 pub struct Assembler {
     clock_base: u64,
+    /// Bytes that it may still take.
+    room: usize,
+    /// It wanted more than that.
+    full: bool,
     programs: BTreeMap<u32, Program>,
     tallies: HashMap<Key, u64>,
     evidence: Vec<record::Evidence>,
@@ -42,17 +54,102 @@ pub struct Assembler {
     unread: u64,
     unknown: u64,
     checks: u64,
-    /// Checks of programs that nobody announced.
+    /// Checks that are nobody's for certain, or that there was no room for.
     strays: u64,
+    /// Outcomes that there was no room for.
+    lost_outcomes: u64,
+    /// Programs of the same kind.
     strayed: u64,
+}
+
+/// What belongs to one session or another, and cannot be told whose it is: counts since the trace
+/// began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// Checks of programs that nobody announced.
+    pub checks: u64,
+    /// Records of such programs.
+    pub programs: u64,
+    /// Their samples, and records that none of ours.
+    pub samples: u64,
+}
+
+impl Strays {
+    /// Counts a record of a program that nobody announced.
+    pub fn take(&mut self, raw: &Raw) {
+        match raw {
+            // Outcomes count the same checks again.
+            Raw::Tally(key, n) if key.outcome == 0 && key.unasked == 0 => self.checks += n,
+            Raw::Tally(..) => {}
+            Raw::Evidence(_) | Raw::Unasked(_) | Raw::Argv { .. } => self.samples += 1,
+            Raw::Fork(_) | Raw::Enter(_) | Raw::Exec(_) | Raw::Exit(_) | Raw::Phase(_) => {
+                self.programs += 1;
+            }
+        }
+    }
+
+    /// What came since it was `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            checks: self.checks - before.checks,
+            programs: self.programs - before.programs,
+            samples: self.samples - before.samples,
+        }
+    }
 }
 
 impl Assembler {
     /// Starts one whose times count from `clock_base`, `CLOCK_MONOTONIC` nanoseconds.
     pub fn new(clock_base: u64) -> Self {
+        Self::bounded(clock_base, usize::MAX)
+    }
+
+    /// Starts one that keeps no more than some `room` bytes: what is beyond counts as lost.
+    pub fn bounded(clock_base: u64, room: usize) -> Self {
         Self {
             clock_base,
-            ..Self::default()
+            room,
+            full: false,
+            programs: BTreeMap::new(),
+            tallies: HashMap::new(),
+            evidence: vec![],
+            unasked: vec![],
+            log: vec![],
+            arguments: HashMap::new(),
+            dropped: 0,
+            unread: 0,
+            unknown: 0,
+            checks: 0,
+            strays: 0,
+            lost_outcomes: 0,
+            strayed: 0,
+        }
+    }
+
+    /// Bytes that it takes, roughly.
+    pub fn size(&self) -> usize {
+        self.programs.len() * cost::PROGRAM
+            + self.tallies.len() * cost::TALLY
+            + self.evidence.len() * cost::SAMPLE
+            + self.unasked.len() * cost::UNASKED
+            + self.log.len() * (cost::LINE + record::LINE_LEN / 4)
+    }
+
+    /// It had no room for all.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    fn fits(&mut self, bytes: usize) -> bool {
+        match self.room.checked_sub(bytes) {
+            Some(left) => {
+                self.room = left;
+                true
+            }
+            None => {
+                self.full = true;
+                false
+            }
         }
     }
 
@@ -61,8 +158,13 @@ impl Assembler {
     pub fn take(&mut self, raw: Raw, read_caps: &mut dyn FnMut(&Executed<'_>) -> FileCaps) {
         match raw {
             Raw::Tally(key, n) => self.count(key, n),
-            Raw::Evidence(e) if self.evidence.len() < MAX_SAMPLES => self.evidence.push(*e),
-            Raw::Evidence(_) => self.dropped += 1,
+            Raw::Evidence(e) => {
+                if self.evidence.len() < MAX_SAMPLES && self.fits(cost::SAMPLE) {
+                    self.evidence.push(*e);
+                } else {
+                    self.dropped += 1;
+                }
+            }
             Raw::Fork(f) => self.fork(&f),
             Raw::Enter(e) => self.enter(&e),
             Raw::Exec(e) => self.exec(&e, read_caps),
@@ -71,6 +173,10 @@ impl Assembler {
                 full,
                 bytes,
             } => {
+                if !self.fits(2 * bytes.len()) {
+                    self.dropped += 1;
+                    return;
+                }
                 let cut = full as usize > bytes.len();
                 let args = bytes
                     .strip_suffix(b"\0")
@@ -84,11 +190,6 @@ impl Assembler {
             Raw::Unasked(u) => self.unasked(u, read_caps),
             Raw::Phase(p) => self.phase(&p),
         }
-    }
-
-    /// Notes records that were none of ours.
-    pub fn unknown(&mut self, n: u64) {
-        self.unknown += n;
     }
 
     /// Checks counted until now.
@@ -107,28 +208,34 @@ impl Assembler {
         self.log.extend(other.log);
         self.arguments.extend(other.arguments);
         self.checks += other.checks;
-        self.suffer_counts(other.dropped, other.unread, other.unknown);
+        self.dropped += other.dropped;
+        self.unread += other.unread;
+        self.unknown += other.unknown;
+        self.strays += other.strays;
+        self.lost_outcomes += other.lost_outcomes;
+        self.strayed += other.strayed;
+        self.full |= other.full;
     }
 
     /// Counts as lost what belongs to one session or another, and cannot be told whose it is.
-    pub fn suffer(&mut self, strays: &Self) {
+    pub fn suffer(&mut self, strays: Strays) {
         self.strays += strays.checks;
-        self.strayed += strays.programs.len() as u64;
-        self.suffer_counts(
-            strays.dropped + strays.evidence.len() as u64 + strays.unasked.len() as u64,
-            strays.unread,
-            strays.unknown,
-        );
-    }
-
-    fn suffer_counts(&mut self, dropped: u64, unread: u64, unknown: u64) {
-        self.dropped += dropped;
-        self.unread += unread;
-        self.unknown += unknown;
+        self.strayed += strays.programs;
+        self.unknown += strays.samples;
     }
 
     fn count(&mut self, key: Key, n: u64) {
-        if key.outcome == 0 && key.unasked == 0 {
+        let is_check = key.outcome == 0 && key.unasked == 0;
+        if !self.tallies.contains_key(&key) && !self.fits(cost::TALLY) {
+            if is_check {
+                self.strays += n;
+            } else {
+                // Without it, a failure would be read as success.
+                self.lost_outcomes += n;
+            }
+            return;
+        }
+        if is_check {
             self.checks += n;
         }
         *self.tallies.entry(key).or_default() += n;
@@ -138,8 +245,17 @@ impl Assembler {
         time.saturating_sub(self.clock_base)
     }
 
-    /// The generation, made as [`Origin::Lost`] where its own record has not come (yet).
-    fn program(&mut self, id: u32) -> &mut Program {
+    /// The generation, made as [`Origin::Lost`] where its own record has not come (yet); `None`
+    /// where there is no room for it.
+    fn program(&mut self, id: u32) -> Option<&mut Program> {
+        if !self.programs.contains_key(&id) && !self.fits(cost::PROGRAM) {
+            self.strayed += 1;
+            return None;
+        }
+        Some(self.known(id))
+    }
+
+    fn known(&mut self, id: u32) -> &mut Program {
         self.programs.entry(id).or_insert_with(|| Program {
             id,
             origin: Origin::Lost,
@@ -147,9 +263,19 @@ impl Assembler {
         })
     }
 
+    /// The process goes on elsewhere: what it executes next is another session's.
+    pub fn left(&mut self, program: u32, time: u64) {
+        let time = self.since(time);
+        if let Some(p) = self.programs.get_mut(&program) {
+            p.end_ns.get_or_insert(time);
+        }
+    }
+
     fn fork(&mut self, f: &record::Fork) {
         let start_ns = self.since(f.time);
-        let p = self.program(f.program);
+        let Some(p) = self.program(f.program) else {
+            return;
+        };
         p.origin = Origin::Fork;
         p.parent = Some(f.parent);
         p.pid = f.tgid;
@@ -158,7 +284,9 @@ impl Assembler {
 
     fn enter(&mut self, e: &record::Enter) {
         let start_ns = self.since(e.time);
-        let p = self.program(e.program);
+        let Some(p) = self.program(e.program) else {
+            return;
+        };
         p.origin = Origin::Enter;
         p.pid = e.tgid;
         p.start_ns = start_ns;
@@ -167,8 +295,9 @@ impl Assembler {
 
     fn exec(&mut self, e: &record::Exec, read_caps: &mut dyn FnMut(&Executed<'_>) -> FileCaps) {
         let time = self.since(e.time);
-        if e.previous != 0 {
-            let before = self.program(e.previous);
+        if e.previous != 0
+            && let Some(before) = self.program(e.previous)
+        {
             before.end_ns.get_or_insert(time);
         }
         let path = text(&e.path);
@@ -183,7 +312,9 @@ impl Assembler {
         if file == FileCaps::Unread {
             self.unread += 1;
         }
-        let p = self.program(e.program);
+        let Some(p) = self.program(e.program) else {
+            return;
+        };
         p.origin = Origin::Exec;
         p.parent = (e.previous != 0).then_some(e.previous);
         p.pid = e.tgid;
@@ -215,18 +346,22 @@ impl Assembler {
 
     fn phase(&mut self, phase: &record::Phase) {
         let time_ns = self.since(phase.time);
-        let before = self.program(phase.previous);
-        before.end_ns.get_or_insert(time_ns);
-        let p = self.program(phase.program);
+        if let Some(before) = self.program(phase.previous) {
+            before.end_ns.get_or_insert(time_ns);
+        }
+        let Some(p) = self.program(phase.program) else {
+            return;
+        };
         p.origin = Origin::Phase;
         p.parent = Some(phase.previous);
         p.pid = phase.tgid;
         p.start_ns = time_ns;
-        if self.log.len() < MAX_LINES {
+        let text = line(phase);
+        if self.log.len() < MAX_LINES && self.fits(cost::LINE + text.len()) {
             self.log.push(LogLine {
                 time_ns,
                 program: phase.program,
-                text: line(phase),
+                text,
                 cut: phase.full > phase.len,
             });
         } else {
@@ -236,7 +371,9 @@ impl Assembler {
 
     fn exit(&mut self, e: &record::Exit) {
         let time = self.since(e.time);
-        let p = self.program(e.program);
+        let Some(p) = self.program(e.program) else {
+            return;
+        };
         // Two last threads may both say it; the first is kept.
         if p.wait_status.is_none() {
             p.wait_status = Some(e.status);
@@ -251,7 +388,7 @@ impl Assembler {
         u: Box<record::Unasked>,
         read_caps: &mut dyn FnMut(&Executed<'_>) -> FileCaps,
     ) {
-        if self.unasked.len() >= MAX_SAMPLES {
+        if self.unasked.len() >= MAX_SAMPLES || !self.fits(cost::UNASKED) {
             self.dropped += 1;
             return;
         }
@@ -273,7 +410,7 @@ impl Assembler {
     pub fn finish(mut self, end: &Finish, mask: &Mask, symbolize: &mut Symbolize<'_>) -> Capture {
         let named: Vec<u32> = self.tallies.keys().map(|k| k.program).collect();
         for id in named {
-            self.program(id);
+            self.known(id);
         }
         self.inherit_paths();
 
@@ -359,7 +496,7 @@ impl Assembler {
             for arg in &mut argv.args {
                 mask.hide(arg);
             }
-            self.program(id).argv = Some(argv);
+            self.known(id).argv = Some(argv);
         }
         for line in &mut self.log {
             mask.hide(&mut line.text);
@@ -402,7 +539,7 @@ impl Assembler {
                     from.comm.clone(),
                     from.executor,
                 );
-                let p = self.program(id);
+                let p = self.known(id);
                 p.path = path;
                 p.path_cut = cut;
                 p.executor = executor;
@@ -422,7 +559,7 @@ impl Assembler {
             .count() as u64;
         Loss {
             checks: counter(loss::CHECKS) + self.strays,
-            outcomes: counter(loss::OUTCOMES),
+            outcomes: counter(loss::OUTCOMES) + self.lost_outcomes,
             evidence: counter(loss::EVIDENCE) + self.dropped + self.unknown,
             execs: (counter(loss::EXECS) + counter(loss::SCOPE)).max(lost_programs + self.strayed),
             skipped: end.skipped.clone(),

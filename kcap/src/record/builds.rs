@@ -24,7 +24,7 @@ use super::{
     container::{Making, Task, Tell, Told},
     kernel::Open,
     mask::Mask,
-    route::{Opened, Seen},
+    route::{Opened, Seen, Sorting},
     session::{Options, PATIENCE},
     signals::Signals,
     subject,
@@ -199,9 +199,10 @@ async fn trace(
         .map_while(|_| next(builds))
         .map(Next::begun)
         .collect();
-    let (mut trace, mut seen) = Trace::start(options, Open::Executors, &mut |line| {
-        builds.on(0, Event::Note(line))
-    })?;
+    let (mut trace, mut seen) =
+        Trace::start(options, Open::Executors, Sorting::default(), &mut |line| {
+            builds.on(0, Event::Note(line))
+        })?;
     let listener = signals.listen().context("cannot listen for signals")?;
     let (interrupt, interrupts) = watch::channel(Interrupts::default());
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -283,6 +284,8 @@ async fn trace(
                         None => {}
                     }
                 }
+                // The command's end is what counts.
+                Seen::Idle(..) => {}
                 Seen::Line(session, mut line) => {
                     if let Some(build) = running.iter().find(|build| build.sessions.contains_key(&session)) {
                         build.mask().hide(&mut line);

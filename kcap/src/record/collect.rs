@@ -13,13 +13,14 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    assemble::Assembler,
     kernel::{Raw, Ring},
-    route::{Opened, Router, Seen},
+    route::{Opened, Router, Seen, Session},
 };
 
 /// How often the ring buffer is looked at where nothing wakes kcap.
 const TICK_MS: i32 = 20;
+/// The same where no process is followed: what opens a session wakes kcap.
+const IDLE_MS: i32 = 1000;
 /// How often it is told how many checks were counted.
 const PROGRESS: Duration = Duration::from_millis(500);
 
@@ -28,13 +29,15 @@ pub type Pick = Box<dyn FnMut(u64, Option<&Opened>) -> bool + Send>;
 
 enum Ask {
     /// Take these sessions out, once all that is in the ring buffer has been taken.
-    Take(Pick, mpsc::Sender<Option<Assembler>>),
+    Take(Pick, mpsc::Sender<Option<Session>>),
     /// Keep nothing of a session, now and later.
     Forget(u64),
     /// Take these records as if they had come from the kernel.
     Put(Vec<Raw>, mpsc::Sender<()>),
     /// Say which sessions executors opened, and whether this one, of this command, had them started.
     Opened(u64, Vec<String>, mpsc::Sender<Vec<(u64, Opened, bool)>>),
+    /// Look which processes are no more.
+    Bury,
     /// Give everything.
     Stop,
 }
@@ -70,7 +73,7 @@ impl Collector {
     ///
     /// # Errors
     /// Where the thread has ended.
-    pub fn take(&self, pick: Pick) -> Result<Option<Assembler>> {
+    pub fn take(&self, pick: Pick) -> Result<Option<Session>> {
         let (give, given) = mpsc::channel();
         self.ask(Ask::Take(pick, give))?;
         given.recv().map_err(|_| ended())
@@ -103,6 +106,14 @@ impl Collector {
         let (give, given) = mpsc::channel();
         self.ask(Ask::Opened(session, command, give))?;
         given.recv().map_err(|_| ended())
+    }
+
+    /// Has it looked which processes are no more, where records of their ends were lost.
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn bury(&self) -> Result<()> {
+        self.ask(Ask::Bury)
     }
 
     /// Takes what is left in the ring buffer, and gives all that was gathered.
@@ -164,8 +175,9 @@ fn collect(
     let mut rung = io::PipeReader::from(rung);
     let mut told = Instant::now();
     loop {
+        let tick = if router.is_idle() { IDLE_MS } else { TICK_MS };
         // SAFETY: the array is live and of that length.
-        if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, TICK_MS) } < 0 {
+        if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, tick) } < 0 {
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(error).context("cannot wait for the ring buffer");
@@ -196,6 +208,7 @@ fn collect(
             Some(Ask::Opened(session, command, give)) => {
                 let _ = give.send(router.opened(session, &command));
             }
+            Some(Ask::Bury) => router.bury(&mut tell),
             Some(Ask::Stop) => return Ok(router),
         }
         if told.elapsed() >= PROGRESS {

@@ -2,6 +2,7 @@
 //! names the Dockerfile. Best effort: the process may be over, and then nothing is known.
 
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs::File,
     io::{self, Read as _},
@@ -14,6 +15,8 @@ use std::{
 
 /// Longest command line read, in bytes.
 const COMMAND: u64 = 1 << 20;
+/// Longest value of a variable that is kept, in bytes.
+const VALUE: usize = 1024;
 /// Largest Dockerfile read, in bytes.
 const DOCKERFILE: u64 = 4 << 20;
 
@@ -29,6 +32,30 @@ pub fn command(pid: u32) -> Vec<String> {
         .unwrap_or(&bytes)
         .split(|&b| b == 0)
         .map(|arg| String::from_utf8_lossy(arg).into_owned())
+        .collect()
+}
+
+/// Those of a process's variables that are wanted; none where it is over. The values are what the
+/// process was started with.
+pub fn variables(pid: u32, wanted: &[String]) -> BTreeMap<String, String> {
+    let mut bytes = vec![];
+    if wanted.is_empty() {
+        return BTreeMap::new();
+    }
+    if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
+        // As for the command line.
+        let _ = file.take(COMMAND).read_to_end(&mut bytes);
+    }
+    bytes
+        .split(|&b| b == 0)
+        .filter_map(|line| {
+            let at = line.iter().position(|&b| b == b'=')?;
+            let name = str::from_utf8(&line[..at]).ok()?;
+            let value = &line[at + 1..];
+            let value = &value[..value.len().min(VALUE)];
+            (wanted.iter().any(|wanted| wanted == name))
+                .then(|| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+        })
         .collect()
 }
 

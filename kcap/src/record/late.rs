@@ -18,6 +18,7 @@ use super::{
     Failure,
     kernel::{Open, Raw},
     mask::Mask,
+    route::Sorting,
     session::Options,
     signals::Signals,
     subject::{self, monotonic_ns, wall_ns},
@@ -25,7 +26,10 @@ use super::{
 };
 use crate::{
     capture::{Capture, Subject},
-    host::cgroup::{Layout, Target, pids},
+    host::{
+        Facts,
+        cgroup::{Layout, Target, pids},
+    },
 };
 
 /// How often it is looked whether anything is left to trace.
@@ -96,13 +100,13 @@ async fn follow(
 ) -> Result<Capture, Failure> {
     // Before anything is loaded: whether there is anything to attach to.
     let target = running.resolve(&Layout::detect()?)?;
-    let (mut trace, told) = Trace::start(options, Open::Found, note)?;
+    let (mut trace, told) = Trace::start(options, Open::Found, Sorting::default(), note)?;
     drop(told);
     let (started, started_ns) = (Instant::now(), wall_ns());
     trace.scope(target.id)?;
     let mut number = 0;
     for pid in pids(&target.path).unwrap_or_default() {
-        if let Some(records) = look(pid, &target, &options.matches, &mut || {
+        if let Some(records) = look(pid, target.id, how::CGROUP, &options.matches, &mut || {
             number += 1;
             trace.generation(number)
         }) {
@@ -152,15 +156,21 @@ async fn follow(
     Ok(capture)
 }
 
-/// The exit status of the executor, or where none was recognised, of the last program to end: nobody
-/// waited for it here.
-fn status(capture: &Capture) -> Option<i32> {
-    let ended = |executor: bool| {
-        (capture.programs.iter())
-            .filter(|p| p.wait_status.is_some() && (p.executor || !executor))
-            .max_by_key(|p| p.end_ns)
+/// The exit status of the executor that ran first, or where none was recognised, of the last program
+/// to end: nobody waited for it here.
+pub fn status(capture: &Capture) -> Option<i32> {
+    let first = (capture.programs.iter())
+        .filter(|p| p.executor && p.exec.is_some())
+        .min_by_key(|p| p.start_ns);
+    let ended = match first {
+        // Whatever it was last: it has a generation for each line of its log.
+        Some(first) => (capture.programs.iter())
+            .find(|p| p.pid == first.pid && p.wait_status.is_some() && p.end_ns >= first.end_ns),
+        None => (capture.programs.iter())
+            .filter(|p| p.wait_status.is_some())
+            .max_by_key(|p| p.end_ns),
     };
-    let status = ended(true).or_else(|| ended(false))?.wait_status? as i32;
+    let status = ended?.wait_status? as i32;
     Some(if libc::WIFEXITED(status) {
         libc::WEXITSTATUS(status)
     } else {
@@ -168,10 +178,69 @@ fn status(capture: &Capture) -> Option<i32> {
     })
 }
 
+/// An executor that runs already, and what is to be traced with it.
+#[derive(Debug)]
+pub struct Found {
+    /// The session: its cgroup's id, or one of its own where others share that cgroup.
+    pub session: u64,
+    /// Processes, the executor first.
+    pub pids: Vec<u32>,
+}
+
+/// Executors that run already, by the path of their program in its own root.
+pub fn executors(matches: &[String], layout: &Layout) -> Vec<Found> {
+    let mut found: Vec<Found> = vec![];
+    let processes: Vec<Process> = procfs::process::all_processes()
+        .map(|all| all.filter_map(Result::ok).collect())
+        .unwrap_or_default();
+    let host = Facts::host_mount_ns_inode();
+    for process in &processes {
+        let pid = process.pid;
+        let is_one = fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|path| matches.iter().any(|m| path.as_os_str() == m.as_str()));
+        if !is_one || found.iter().any(|f| f.pids.contains(&(pid as u32))) {
+            continue;
+        }
+        let apart = fs::metadata(format!("/proc/{pid}/ns/mnt"))
+            .is_ok_and(|ns| ns.ino() as u32 != host && host != 0);
+        let target = (apart)
+            .then(|| of_process(pid as u32, layout).ok())
+            .flatten();
+        let mut pids = vec![pid as u32];
+        let session = match target {
+            Some(target) => {
+                let all = pids_of(&target.path);
+                pids.extend(all.into_iter().filter(|&other| other != pid as u32));
+                target.id
+            }
+            // Its descendants alone.
+            None => {
+                let mut at = 0;
+                while let Some(&parent) = pids.get(at) {
+                    let children = processes
+                        .iter()
+                        .filter(|p| p.stat().is_ok_and(|stat| stat.ppid == parent as i32));
+                    pids.extend(children.map(|p| p.pid as u32));
+                    at += 1;
+                }
+                record::TREE | 1 << 62 | u64::from(pid as u32)
+            }
+        };
+        found.push(Found { session, pids });
+    }
+    found
+}
+
+fn pids_of(path: &std::path::Path) -> Vec<u32> {
+    let pids = pids(path).unwrap_or_default().into_iter();
+    pids.filter(|&pid| pid > 0).map(|pid| pid as u32).collect()
+}
+
 /// What the kernel side would have said of a process, had it been there when it began.
-fn look(
+pub fn look(
     pid: i32,
-    target: &Target,
+    session: u64,
+    how: u32,
     matches: &[String],
     generation: &mut dyn FnMut() -> u32,
 ) -> Option<[Raw; 2]> {
@@ -196,8 +265,8 @@ fn look(
         kind: kind::ENTER,
         program: entered,
         tgid: pid as u32,
-        how: how::CGROUP,
-        session: target.id,
+        how,
+        session,
         time,
         comm: bytes(&status.name),
     };
@@ -210,7 +279,11 @@ fn look(
         // Unknown: its file is found by its path.
         inode: 0,
         dev: 0,
-        cgroup: target.id,
+        cgroup: if session & record::TREE == 0 {
+            session
+        } else {
+            0
+        },
         caps: [
             status.capinh,
             status.capprm,
@@ -221,7 +294,7 @@ fn look(
         euid: status.euid,
         user_ns,
         mnt_ns: inode("mnt"),
-        ns_level: u32::from(u64::from(user_ns) != crate::host::Facts::initial_user_ns_inode()),
+        ns_level: u32::from(u64::from(user_ns) != Facts::initial_user_ns_inode()),
         flags,
         path: bytes(&text),
         interp: [0; 64],

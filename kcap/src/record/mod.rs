@@ -15,13 +15,16 @@ mod session;
 mod signals;
 mod subject;
 mod trace;
+mod watch;
 
 pub use builds::{Builds, Event, Job, build};
 pub use late::{Running, attach};
+pub use route::Opened;
 pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;
-pub(crate) use subject::masked;
+pub(crate) use subject::{masked, rfc3339};
 pub use trace::config;
+pub use watch::{Event as Watched, Figures, Over, Scope, watch};
 
 use crate::host::{Facts, cgroup::Layout};
 

@@ -3,15 +3,15 @@
 //! it, so that its session is known by then.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use kcap_common::abi::record::{exec_flag, how};
+use kcap_common::abi::record::{Enter, Exec, TREE, exec_flag, how, kind};
 
 use super::{
-    assemble::{Assembler, Executed, line},
+    assemble::{Assembler, Executed, Strays, line},
     filecaps::Reader,
     inside,
     kernel::{Finish, Raw},
@@ -41,6 +41,8 @@ pub enum Seen {
     Line(u64, String),
     /// So many checks of a session have been counted until now.
     Checks(u64, u64),
+    /// The last process of a session has ended, or is about to: that one, and those before it.
+    Idle(u64, Vec<u32>),
 }
 
 /// How a session came to be, where an executor opened it.
@@ -50,6 +52,36 @@ pub struct Opened {
     pub cgroups: String,
     /// The command line of the executor.
     pub command: Vec<String>,
+    /// The executor's process id.
+    pub pid: u32,
+    /// `CLOCK_MONOTONIC` nanoseconds then.
+    pub time_ns: u64,
+    /// Those of its variables that were asked for.
+    pub variables: BTreeMap<String, String>,
+    /// It ran before the trace began.
+    pub late: bool,
+}
+
+/// How to sort.
+#[derive(Clone, Debug)]
+pub struct Sorting {
+    /// Variables of executors that are wanted.
+    pub variables: Vec<String>,
+    /// A container in which several executors run one after the other, or side by side, is several
+    /// sessions: the second and later ones have one each.
+    pub split: bool,
+    /// Bytes that a session may take.
+    pub room: usize,
+}
+
+impl Default for Sorting {
+    fn default() -> Self {
+        Self {
+            variables: vec![],
+            split: false,
+            room: usize::MAX,
+        }
+    }
 }
 
 /// One session's share.
@@ -62,103 +94,239 @@ pub struct Session {
     pub dockerfile: Option<(PathBuf, Vec<u8>)>,
     /// Command lines of the engines' clients that it ran.
     clients: Vec<Vec<String>>,
+    /// An executor ran in it.
+    built: bool,
     looked: bool,
     told: u64,
+    /// Files that its programs executed.
+    files: Reader,
+    /// Its processes, and those that ended.
+    living: Living,
+    /// What was nobody's before it began.
+    before: Strays,
+}
+
+/// How many of the processes that ended last may still be about to.
+const DYING: usize = 64;
+
+/// A session's processes.
+#[derive(Default)]
+struct Living {
+    alive: HashSet<u32>,
+    /// Those that ended last: a process makes checks after it has said so.
+    dying: VecDeque<u32>,
+}
+
+impl Living {
+    /// Takes account of a record; true where it ends the last one.
+    fn take(&mut self, raw: &Raw) -> bool {
+        match raw {
+            Raw::Enter(e) => _ = self.alive.insert(e.tgid),
+            Raw::Fork(f) => _ = self.alive.insert(f.tgid),
+            Raw::Exec(e) => _ = self.alive.insert(e.tgid),
+            Raw::Exit(e) => return self.end(e.tgid),
+            _ => {}
+        }
+        false
+    }
+
+    fn end(&mut self, pid: u32) -> bool {
+        if !self.alive.remove(&pid) {
+            return false;
+        }
+        self.dying.push_back(pid);
+        if self.dying.len() > DYING {
+            self.dying.pop_front();
+        }
+        self.alive.is_empty()
+    }
+}
+
+/// A session of which nothing is kept any more: its processes that are left.
+#[derive(Default)]
+struct Gone {
+    living: Living,
+    /// It had none when counts were handed over last.
+    quiet: bool,
+}
+
+/// Whose a generation is.
+#[derive(Clone, Copy)]
+struct Of {
+    session: u64,
+    /// It is an executor's, or of a process that descends from one.
+    built: bool,
 }
 
 /// Sorts records into sessions.
 pub struct Router {
     base: u64,
+    sorting: Sorting,
     sessions: BTreeMap<u64, Session>,
-    of_program: HashMap<u32, u64>,
-    /// Sessions that nobody wants: others' builds, of which nothing may add up.
-    forgotten: HashSet<u64>,
+    of_program: HashMap<u32, Of>,
+    /// Sessions that nobody wants, or that were taken out: nothing of them may add up.
+    gone: HashMap<u64, Gone>,
     /// What names a generation that was never announced: its record was lost.
-    strays: Assembler,
-    files: Reader,
+    strays: Strays,
 }
 
 impl Router {
     /// Starts one whose times count from `base`, `CLOCK_MONOTONIC` nanoseconds.
-    pub fn new(base: u64) -> Self {
+    pub fn new(base: u64, sorting: Sorting) -> Self {
         Self {
             base,
+            sorting,
             sessions: BTreeMap::new(),
             of_program: HashMap::new(),
-            forgotten: HashSet::new(),
-            strays: Assembler::new(base),
-            files: Reader::default(),
+            gone: HashMap::new(),
+            strays: Strays::default(),
         }
     }
 
     /// Takes one record; `tell` hears what others may want to know at once.
-    pub fn take(&mut self, raw: Raw, tell: &mut dyn FnMut(Seen)) {
-        let session = match &raw {
-            Raw::Enter(e) => {
-                if e.how == how::OPENED {
-                    let opened = Opened::read(e.tgid);
-                    tell(Seen::Opened(e.session, opened.clone()));
-                    self.session(e.session).opened.get_or_insert(opened);
-                }
-                self.of_program.insert(e.program, e.session);
-                Some(e.session)
-            }
-            Raw::Fork(f) => self.follow(f.parent, f.program),
-            Raw::Exec(e) => {
-                let session = self.follow(e.previous, e.program);
-                if let Some(session) = session {
-                    if self.forgotten.contains(&session) {
-                        return;
-                    }
-                    if e.flags & exec_flag::EXECUTOR != 0 {
-                        self.session(session).look(e.tgid);
-                    }
-                    if is_client(&e.path) {
-                        let clients = &mut self.session(session).clients;
-                        if clients.len() < CLIENTS {
-                            clients.push(inside::command(e.tgid));
-                        }
-                    }
-                }
-                session
-            }
-            Raw::Phase(p) => self.follow(p.previous, p.program),
-            Raw::Tally(key, _) => self.of_program.get(&key.program).copied(),
-            Raw::Evidence(e) => self.of_program.get(&e.key.program).copied(),
-            Raw::Unasked(u) => self.of_program.get(&u.key.program).copied(),
-            Raw::Argv { program, .. } => self.of_program.get(program).copied(),
-            Raw::Exit(e) => self.of_program.get(&e.program).copied(),
+    pub fn take(&mut self, mut raw: Raw, tell: &mut dyn FnMut(Seen)) {
+        let Some(id) = self.place(&mut raw, tell) else {
+            self.strays.take(&raw);
+            return;
         };
-        if session.is_some_and(|id| self.forgotten.contains(&id)) {
+        self.count_living(id, &raw, tell);
+        if self.gone.contains_key(&id) {
             return;
         }
-        let files = &mut self.files;
+        let session = self.session(id);
+        match &raw {
+            Raw::Exec(e) => session.meet(e),
+            Raw::Phase(p) => tell(Seen::Line(id, line(p))),
+            _ => {}
+        }
+        let files = &mut session.files;
         let read = &mut |file: &Executed<'_>| files.read(file);
-        match session {
-            Some(id) => {
-                let base = self.base;
-                let at = self
-                    .sessions
-                    .entry(id)
-                    .or_insert_with(|| Session::new(base));
-                if let Raw::Phase(p) = &raw {
-                    tell(Seen::Line(id, line(p)));
+        session.assembler.take(raw, read);
+    }
+
+    /// The session that a record belongs to. An executor that has one of its own is told.
+    fn place(&mut self, raw: &mut Raw, tell: &mut dyn FnMut(Seen)) -> Option<u64> {
+        match raw {
+            Raw::Enter(e) => {
+                let (session, time) = (e.session, e.time);
+                let opens = matches!(e.how, how::OPENED | how::LATE);
+                if opens && !self.gone.contains_key(&session) {
+                    let opened = Opened {
+                        late: e.how == how::LATE,
+                        ..self.read(e.tgid, time)
+                    };
+                    tell(Seen::Opened(session, opened.clone()));
+                    self.session(session).opened.get_or_insert(opened);
                 }
-                at.assembler.take(raw, read);
+                let of = Of {
+                    session,
+                    built: false,
+                };
+                self.of_program.insert(e.program, of);
+                Some(session)
             }
-            None => self.strays.take(raw, read),
+            Raw::Fork(f) => self.follow(f.parent, f.program, false),
+            Raw::Exec(e) => {
+                let builds = e.flags & exec_flag::EXECUTOR != 0;
+                if builds && self.sorting.split {
+                    self.split(e, tell);
+                }
+                self.follow(e.previous, e.program, builds)
+            }
+            Raw::Phase(p) => self.follow(p.previous, p.program, false),
+            Raw::Tally(key, _) => self.of(key.program),
+            Raw::Evidence(e) => self.of(e.key.program),
+            Raw::Unasked(u) => self.of(u.key.program),
+            Raw::Argv { program, .. } => self.of(*program),
+            Raw::Exit(e) => self.of(e.program),
+        }
+    }
+
+    /// Gives an executor a session of its own where another one ran in its container before, or does
+    /// now, unless that one started it.
+    fn split(&mut self, e: &mut Exec, tell: &mut dyn FnMut(Seen)) {
+        let Some(of) = self.of_program.get(&e.previous).copied() else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(&of.session) else {
+            return;
+        };
+        // Of those that ran before, it is not known which started which.
+        let late = session.opened.as_ref().is_some_and(|opened| opened.late);
+        if of.built || !session.built || late {
+            return;
+        }
+        session.assembler.left(e.previous, e.time);
+        if session.living.end(e.tgid) {
+            tell(Seen::Idle(of.session, vec![]));
+        }
+        let id = TREE | u64::from(e.program);
+        let enter = Enter {
+            kind: kind::ENTER,
+            // Counts that it has made until now stay where they were.
+            program: e.previous,
+            tgid: e.tgid,
+            how: how::OPENED,
+            session: id,
+            time: e.time,
+            comm: [0; 16],
+        };
+        let opened = self.read(e.tgid, e.time);
+        tell(Seen::Opened(id, opened.clone()));
+        let new = self.session(id);
+        new.opened = Some(opened);
+        (new.assembler).take(Raw::Enter(enter), &mut |_| Default::default());
+        let of = Of {
+            session: id,
+            built: true,
+        };
+        self.of_program.insert(e.program, of);
+    }
+
+    /// Keeps account of a session's processes.
+    fn count_living(&mut self, id: u64, raw: &Raw, tell: &mut dyn FnMut(Seen)) {
+        let living = match self.gone.get_mut(&id) {
+            Some(gone) => &mut gone.living,
+            None => &mut self.session(id).living,
+        };
+        if living.take(raw) {
+            tell(Seen::Idle(id, living.dying.iter().copied().collect()));
+        }
+    }
+
+    /// Takes for ended what is no more, where records of ends were lost.
+    pub fn bury(&mut self, tell: &mut dyn FnMut(Seen)) {
+        let all = (self.sessions.iter_mut())
+            .map(|(id, session)| (*id, &mut session.living))
+            .chain(
+                self.gone
+                    .iter_mut()
+                    .map(|(id, gone)| (*id, &mut gone.living)),
+            );
+        for (id, living) in all {
+            let dead: Vec<u32> = (living.alive.iter())
+                .filter(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+                .copied()
+                .collect();
+            if dead.into_iter().fold(false, |_, pid| living.end(pid)) {
+                tell(Seen::Idle(id, vec![]));
+            }
         }
     }
 
     /// Keeps nothing of a session, now and later.
     pub fn forget(&mut self, session: u64) {
-        self.sessions.remove(&session);
-        self.forgotten.insert(session);
+        let living = self.sessions.remove(&session);
+        let gone = Gone {
+            living: living.map_or_else(Living::default, |session| session.living),
+            quiet: false,
+        };
+        self.gone.entry(session).or_insert(gone);
     }
 
     /// Notes records that were none of ours.
     pub fn unknown(&mut self, n: u64) {
-        self.strays.unknown(n);
+        self.strays.samples += n;
     }
 
     /// Tells how many checks were counted, where that has changed.
@@ -172,6 +340,11 @@ impl Router {
         }
     }
 
+    /// No process is followed: nothing comes but what opens a session.
+    pub fn is_idle(&self) -> bool {
+        self.sessions.is_empty() && self.gone.values().all(|gone| gone.living.alive.is_empty())
+    }
+
     /// Adds the counts that were left in the kernel.
     pub fn settle(&mut self, left: &Finish) {
         for &(key, n) in &left.tallies {
@@ -180,29 +353,54 @@ impl Router {
     }
 
     /// Takes out the sessions that `wanted` picks, put together to one; `None` where there is none.
-    /// What could not be told apart is everybody's loss.
+    /// What could not be told apart is everybody's loss. All counts have been handed over.
     pub fn split_off(
         &mut self,
         mut wanted: impl FnMut(u64, Option<&Opened>) -> bool,
-    ) -> Option<Assembler> {
+    ) -> Option<Session> {
         let ids: Vec<u64> = (self.sessions.iter())
             .filter(|(id, session)| wanted(**id, session.opened.as_ref()))
             .map(|(id, _)| *id)
             .collect();
-        let mut all: Option<Assembler> = None;
+        let mut all: Option<Session> = None;
         for id in ids {
-            let Some(session) = self.sessions.remove(&id) else {
+            let Some(mut session) = self.sessions.remove(&id) else {
                 continue;
             };
+            let gone = Gone {
+                living: std::mem::take(&mut session.living),
+                quiet: false,
+            };
+            self.gone.insert(id, gone);
             match &mut all {
-                None => all = Some(session.assembler),
-                Some(all) => all.absorb(session.assembler),
+                None => all = Some(session),
+                Some(all) => {
+                    all.assembler.absorb(session.assembler);
+                    all.opened = all.opened.take().or(session.opened);
+                    all.dockerfile = all.dockerfile.take().or(session.dockerfile);
+                }
             }
         }
         if let Some(all) = &mut all {
-            all.suffer(&self.strays);
+            all.assembler.suffer(self.strays.since(all.before));
         }
+        self.sweep();
         all
+    }
+
+    /// Forgets that there were sessions of which no process is left. What those that ended since counts
+    /// were handed over last did at their very end is still to come.
+    fn sweep(&mut self) {
+        let over = |gone: &Gone| gone.quiet && gone.living.alive.is_empty();
+        if self.gone.values().any(over) {
+            let gone = &self.gone;
+            self.of_program
+                .retain(|_, of| gone.get(&of.session).is_none_or(|gone| !over(gone)));
+            self.gone.retain(|_, gone| !over(gone));
+        }
+        for gone in self.gone.values_mut() {
+            gone.quiet = gone.living.alive.is_empty();
+        }
     }
 
     /// What the first executor of these sessions builds, where that could be read.
@@ -238,14 +436,36 @@ impl Router {
     }
 
     fn session(&mut self, id: u64) -> &mut Session {
-        let base = self.base;
-        (self.sessions.entry(id)).or_insert_with(|| Session::new(base))
+        let (base, room, before) = (self.base, self.sorting.room, self.strays);
+        (self.sessions.entry(id)).or_insert_with(|| Session::new(base, room, before))
     }
 
-    fn follow(&mut self, from: u32, to: u32) -> Option<u64> {
-        let session = self.of_program.get(&from).copied()?;
-        self.of_program.insert(to, session);
-        Some(session)
+    fn of(&self, program: u32) -> Option<u64> {
+        Some(self.of_program.get(&program)?.session)
+    }
+
+    fn follow(&mut self, from: u32, to: u32, builds: bool) -> Option<u64> {
+        // A session of its own was opened for it.
+        let own = self.of_program.get(&to).copied();
+        let of = own.or_else(|| self.of_program.get(&from).copied())?;
+        let of = Of {
+            built: of.built || builds,
+            ..of
+        };
+        self.of_program.insert(to, of);
+        Some(of.session)
+    }
+
+    /// Looks at a process that is about to run the executor.
+    fn read(&self, pid: u32, time_ns: u64) -> Opened {
+        Opened {
+            cgroups: fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(),
+            command: inside::command(pid),
+            variables: inside::variables(pid, &self.sorting.variables),
+            pid,
+            time_ns,
+            late: false,
+        }
     }
 }
 
@@ -257,14 +477,29 @@ fn is_client(path: &[u8]) -> bool {
 }
 
 impl Session {
-    fn new(base: u64) -> Self {
+    fn new(base: u64, room: usize, before: Strays) -> Self {
         Self {
-            assembler: Assembler::new(base),
+            assembler: Assembler::bounded(base, room),
             opened: None,
             dockerfile: None,
             clients: vec![],
+            built: false,
             looked: false,
             told: 0,
+            files: Reader::default(),
+            living: Living::default(),
+            before,
+        }
+    }
+
+    /// Looks at what is executed while it is there.
+    fn meet(&mut self, e: &Exec) {
+        if e.flags & exec_flag::EXECUTOR != 0 {
+            self.built = true;
+            self.look(e.tgid);
+        }
+        if is_client(&e.path) && self.clients.len() < CLIENTS {
+            self.clients.push(inside::command(e.tgid));
         }
     }
 
@@ -277,14 +512,6 @@ impl Session {
 }
 
 impl Opened {
-    /// Looks at a process that is about to run the executor. Empty where it is over already.
-    fn read(pid: u32) -> Self {
-        Self {
-            cgroups: fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(),
-            command: inside::command(pid),
-        }
-    }
-
     /// A container of this id is in the path of its cgroup.
     pub fn is_container(&self, id: &str) -> bool {
         !id.is_empty() && self.cgroups.contains(id)
@@ -329,7 +556,7 @@ mod tests {
     }
 
     fn routed(records: Vec<Raw>) -> Router {
-        let mut router = Router::new(0);
+        let mut router = Router::new(0, Sorting::default());
         for raw in records {
             router.take(raw, &mut |_| ());
         }
@@ -337,7 +564,9 @@ mod tests {
     }
 
     fn checks(router: &mut Router, session: u64) -> Option<u64> {
-        router.split_off(|id, _| id == session).map(|a| a.checks())
+        router
+            .split_off(|id, _| id == session)
+            .map(|s| s.assembler.checks())
     }
 
     #[test]
@@ -361,7 +590,7 @@ mod tests {
     fn what_nobody_announced_is_everybodys_loss() {
         let mut router = routed(vec![enter(1, 100), enter(2, 200), tally(9, 5)]);
         for session in [100, 200] {
-            let share = router.split_off(|id, _| id == session).unwrap();
+            let share = router.split_off(|id, _| id == session).unwrap().assembler;
             let end = Finish::default();
             let capture = share.finish(&end, &Default::default(), &mut |_| HashMap::new());
             assert_eq!(capture.loss.checks, 5);
@@ -379,7 +608,7 @@ mod tests {
         let mut told = 0;
         router.progress(&mut |_| told += 1);
         assert_eq!(told, 0);
-        assert_eq!(router.strays.checks(), 0, "nor is it anybody's loss");
+        assert_eq!(router.strays, Strays::default(), "nor is it anybody's loss");
     }
 
     #[test]
@@ -388,8 +617,8 @@ mod tests {
         let mut router = routed(vec![enter(1, 1), enter(2, 20), enter(3, 30)]);
         for (session, command) in [(20, "/kaniko/executor -f a"), (30, "/kaniko/executor -f b")] {
             router.session(session).opened = Some(Opened {
-                cgroups: String::new(),
                 command: words(command),
+                ..Opened::default()
             });
         }
         let started = |router: &Router, command: &str| -> Vec<u64> {

@@ -15,7 +15,7 @@ use super::{
     kernel::{Choice, Open},
     late,
     mask::Mask,
-    route::Opened,
+    route::{Opened, Sorting},
     signals::Signals,
     subject,
     trace::Trace,
@@ -48,6 +48,8 @@ pub struct Options {
     pub slots: u32,
     /// How long a command may take to end after a signal, before it is killed.
     pub grace: Duration,
+    /// What is kept of kcap's own capabilities once all is loaded, as a mask; all where `None`.
+    pub keep: Option<u64>,
     /// How much to say: 0 what people must know, 1 also how the trace is made, 2 also the log of the
     /// kernel side.
     pub verbosity: u8,
@@ -103,7 +105,7 @@ async fn trace(
     signals: &Signals,
     note: &mut dyn FnMut(String),
 ) -> Result<Capture, Failure> {
-    let (mut trace, told) = Trace::start(options, Open::Executors, note)?;
+    let (mut trace, told) = Trace::start(options, Open::Executors, Sorting::default(), note)?;
     // Nobody shows progress: the command has the terminal.
     drop(told);
     let group = Cgroup::create(&trace.layout)?;

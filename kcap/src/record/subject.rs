@@ -81,8 +81,13 @@ pub fn subject(
 /// The command line without the values of build arguments and of variables, and without passwords in
 /// addresses; and those.
 pub fn masked(command: &[OsString]) -> (Vec<String>, Vec<String>) {
-    let texts: Vec<_> = command.iter().map(|arg| arg.to_string_lossy()).collect();
-    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    let texts = command.iter().map(|arg| arg.to_string_lossy().into_owned());
+    masked_texts(&texts.collect::<Vec<_>>())
+}
+
+/// The same of one that is text already.
+pub fn masked_texts(command: &[String]) -> (Vec<String>, Vec<String>) {
+    let texts: Vec<&str> = command.iter().map(String::as_str).collect();
     let masked = arguments::masked(&texts, &HIDES_VALUE);
     (masked.shown, masked.secrets)
 }
@@ -108,7 +113,7 @@ fn clock(id: libc::clockid_t) -> u64 {
 }
 
 /// A time since the epoch as RFC 3339 in UTC, to the millisecond.
-fn rfc3339(ns: u64) -> String {
+pub fn rfc3339(ns: u64) -> String {
     let (secs, ms) = (ns / 1_000_000_000, ns / 1_000_000 % 1000);
     let (days, rest) = (secs / 86400, secs % 86400);
     // Days to a date, after Howard Hinnant's civil_from_days.

@@ -4,11 +4,12 @@
 use std::{
     collections::HashMap,
     process::ExitStatus,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use kcap_common::abi::record::exec_flag;
+use kcap_common::abi::record::{TREE, exec_flag};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::{
@@ -16,13 +17,13 @@ use super::{
     collect::{Collector, Pick},
     kernel::{Config, Finish, Open, Raw, Tracer, object_sha256},
     mask::Mask,
-    route::{Opened, Router, Seen},
+    route::{Opened, Router, Seen, Session, Sorting},
     session::Options,
     subject::{self, monotonic_ns, wall_ns},
 };
 use crate::{
     capture::{Capture, Clock, Subject, Tool},
-    host::{Facts, cgroup::Layout, symbols::Symbols},
+    host::{Facts, cgroup::Layout, privileges, symbols::Symbols},
 };
 
 /// The settings for a tracer on this host.
@@ -53,6 +54,7 @@ pub struct Trace {
     pub layout: Layout,
     clock: Clock,
     verify: bool,
+    names: Names,
 }
 
 /// How a build went, as far as it is seen from outside.
@@ -77,6 +79,7 @@ impl Trace {
     pub fn start(
         options: &Options,
         open: Open,
+        sorting: Sorting,
         note: &mut dyn FnMut(String),
     ) -> Result<(Self, UnboundedReceiver<Seen>)> {
         let facts = Facts::read();
@@ -110,8 +113,13 @@ impl Trace {
         if options.verbosity > 0 {
             describe(&tracer, loading.elapsed(), note);
         }
+        let ring = tracer.ring()?;
+        if let Some(keep) = options.keep {
+            // Before there is another thread, which would keep its own.
+            privileges::limit(keep).context("cannot give up capabilities that are not needed")?;
+        }
         let (tell, told) = mpsc::unbounded_channel();
-        let collector = Collector::start(tracer.ring()?, Router::new(clock.base_ns), tell)?;
+        let collector = Collector::start(ring, Router::new(clock.base_ns, sorting), tell)?;
         let trace = Self {
             tracer,
             collector,
@@ -119,6 +127,7 @@ impl Trace {
             layout,
             clock,
             verify: options.verify,
+            names: Names::default(),
         };
         Ok((trace, told))
     }
@@ -183,7 +192,7 @@ impl Trace {
         }
         let so_far = self.tracer.so_far()?;
         let share = self.collector.take(pick)?;
-        let share = share.unwrap_or_else(|| Assembler::new(self.clock.base_ns));
+        let share = assembled(share, self.clock.base_ns);
         let capture = self
             .describe()
             .capture(share, &so_far, subject, interrupted, mask, note);
@@ -193,9 +202,61 @@ impl Trace {
     /// Keeps nothing of a session, now and later.
     ///
     /// # Errors
+    /// Where the collector has ended, or the kernel refuses.
+    pub fn forget(&mut self, session: u64) -> Result<()> {
+        self.collector.forget(session)?;
+        self.unscope(session)
+    }
+
+    /// Has nothing more enter a session.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn unscope(&mut self, session: u64) -> Result<()> {
+        if session & TREE == 0 {
+            self.tracer.unscope_cgroup(session)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out one session, as it is. All counts have to be handed over before.
+    ///
+    /// # Errors
     /// Where the collector has ended.
-    pub fn forget(&self, session: u64) -> Result<()> {
-        self.collector.forget(session)
+    pub fn take_out(&self, session: u64) -> Result<Option<Session>> {
+        self.collector.take(Box::new(move |id, _| id == session))
+    }
+
+    /// Has it looked which processes are no more, where records of their ends were lost.
+    ///
+    /// # Errors
+    /// Where the collector has ended.
+    pub fn bury(&self) -> Result<()> {
+        self.collector.bury()
+    }
+
+    /// Has the kernel side hand over all that it counted; false where that could not be had.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn hand_over(&self) -> Result<bool> {
+        self.tracer.hand_over()
+    }
+
+    /// What was lost until now.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to be read.
+    pub fn so_far(&self) -> Result<Finish> {
+        self.tracer.so_far()
+    }
+
+    /// Nanoseconds spent in each program and how often it ran, where the kernel keeps account of it.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn run_times(&self) -> Result<Vec<(&'static str, u64, u64)>> {
+        self.tracer.run_times()
     }
 
     /// Has the kernel side hand over what it counted, so that progress can be told.
@@ -219,23 +280,27 @@ impl Trace {
         Ok(Finished { trace, router, end })
     }
 
-    fn describe(&self) -> Described {
+    /// What all captures of this trace share.
+    pub fn describe(&self) -> Described {
         Described {
             hook: self.tracer.hook().to_string(),
             blind: self.tracer.blind().to_vec(),
             facts: self.facts.clone(),
             layout: self.layout.clone(),
             clock: self.clock.clone(),
+            names: self.names.clone(),
         }
     }
 }
 
 /// An ended trace.
 pub struct Finished {
-    trace: Described,
+    /// What all captures share.
+    pub trace: Described,
     /// The sessions that were not taken yet.
     pub router: Router,
-    end: Finish,
+    /// What was lost, in all.
+    pub end: Finish,
 }
 
 impl Finished {
@@ -249,22 +314,50 @@ impl Finished {
         note: &mut dyn FnMut(String),
     ) -> Capture {
         let share = self.router.split_off(pick);
-        let share = share.unwrap_or_else(|| Assembler::new(self.trace.clock.base_ns));
+        let share = assembled(share, self.trace.clock.base_ns);
         (self.trace).capture(share, &self.end, subject, interrupted, mask, note)
     }
 }
 
 /// What all captures of a trace share.
-struct Described {
+#[derive(Clone)]
+pub struct Described {
     hook: String,
     blind: Vec<String>,
     facts: Facts,
     layout: Layout,
     clock: Clock,
+    names: Names,
+}
+
+/// Names of addresses, kept: of many builds most are the same, and the kernel's table is long.
+#[derive(Clone, Debug, Default)]
+pub struct Names(Arc<Mutex<HashMap<u64, (String, u64)>>>);
+
+/// Most names kept.
+const NAMES: usize = 1 << 16;
+
+impl Names {
+    fn of(&self, wanted: &[u64]) -> Result<HashMap<u64, (String, u64)>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() > NAMES {
+            kept.clear();
+        }
+        let missing: Vec<u64> = (wanted.iter())
+            .filter(|address| !kept.contains_key(address))
+            .copied()
+            .collect();
+        kept.extend(symbolize(&missing)?);
+        let named = wanted
+            .iter()
+            .filter_map(|a| Some((*a, kept.get(a)?.clone())));
+        Ok(named.collect())
+    }
 }
 
 impl Described {
-    fn capture(
+    /// Puts a session's share together.
+    pub fn capture(
         &self,
         share: Assembler,
         end: &Finish,
@@ -275,7 +368,7 @@ impl Described {
     ) -> Capture {
         let mut blind = self.blind.clone();
         let mut capture = share.finish(end, mask, &mut |wanted| {
-            symbolize(wanted).unwrap_or_else(|why| {
+            self.names.of(wanted).unwrap_or_else(|why| {
                 note(format!(
                     "call paths have no names, and more is unsure: {why:#}"
                 ));
@@ -295,6 +388,10 @@ impl Described {
         capture.interrupted = interrupted;
         capture
     }
+}
+
+fn assembled(share: Option<Session>, base: u64) -> Assembler {
+    share.map_or_else(|| Assembler::new(base), |session| session.assembler)
 }
 
 /// Says how the trace is made.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Cap;
+pub use crate::capture::Identity;
 
 mod proof;
 
@@ -161,6 +162,9 @@ pub struct Subject {
     /// The last lines of the executor's log; only where the build did not succeed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
+    /// Whose build it is; only where others started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 /// The program that performs a Dockerfile's instructions.

@@ -9,12 +9,29 @@ use kcap_common::abi::key::site;
 /// sets and securebits to what they are, and mapping a page at address 0 for a moment. Gives the
 /// sites that a check must have been made at.
 pub fn make_inlined_checks() -> io::Result<Vec<u8>> {
+    let mut made = vec![];
+    capset()?;
+    made.push(site::CAPSET);
+    if securebits() {
+        made.push(site::PRCTL);
+    }
+    let min = std::fs::read_to_string("/proc/sys/vm/mmap_min_addr").unwrap_or_default();
+    map_low();
+    // An ordinary writable mapping: asks through cap_vm_enough_memory.
+    map(0);
+    if min.trim().parse::<u64>().is_ok_and(|n| n > 0) {
+        made.push(site::MMAP_ADDR);
+    }
+    Ok(made)
+}
+
+/// Sets this thread's capability sets to what they are.
+pub fn capset() -> io::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,
         pid: i32,
     }
-    let mut made = vec![];
     let header = Header {
         version: 0x2008_0522,
         pid: 0,
@@ -28,39 +45,34 @@ pub fn make_inlined_checks() -> io::Result<Vec<u8>> {
             return Err(io::Error::last_os_error());
         }
     }
-    made.push(site::CAPSET);
-    // SAFETY: integers only. Setting what is set succeeds, or is refused, and changes nothing.
+    Ok(())
+}
+
+/// Sets this thread's securebits to what they are, or is refused; false where they cannot be read.
+pub fn securebits() -> bool {
+    // SAFETY: integers only. Setting what is set changes nothing.
     unsafe {
         let bits = libc::prctl(libc::PR_GET_SECUREBITS);
         if bits >= 0 {
             libc::prctl(libc::PR_SET_SECUREBITS, bits);
-            made.push(site::PRCTL);
         }
+        bits >= 0
     }
-    let min = std::fs::read_to_string("/proc/sys/vm/mmap_min_addr").unwrap_or_default();
-    // SAFETY: a new private page at an address that nothing of ours uses, unmapped at once.
+}
+
+/// Maps a page at address 0 for a moment, or is refused.
+pub fn map_low() {
+    map(libc::MAP_FIXED_NOREPLACE);
+}
+
+fn map(flags: i32) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new private page, at an address that nothing of ours uses, unmapped at once.
     unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
         let p = libc::mmap(std::ptr::null_mut(), 4096, prot, flags, -1, 0);
         if p != libc::MAP_FAILED {
             libc::munmap(p, 4096);
         }
-        // An ordinary writable mapping: asks through cap_vm_enough_memory.
-        let q = libc::mmap(
-            std::ptr::null_mut(),
-            4096,
-            prot,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        );
-        if q != libc::MAP_FAILED {
-            libc::munmap(q, 4096);
-        }
     }
-    if min.trim().parse::<u64>().is_ok_and(|n| n > 0) {
-        made.push(site::MMAP_ADDR);
-    }
-    Ok(made)
 }

@@ -4,27 +4,43 @@
 use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
-use kcap_common::abi::record::FLUSHED;
+use kcap_common::abi::{
+    key::site,
+    record::{FLUSHED, INLINED_BUCKETS},
+};
+
+use super::calibrate;
 
 /// Most CPU numbers.
 const CPUS: usize = 8192;
 
-/// Has the programs hand over their tables on every CPU that is there, from a thread of its own.
+/// Has the programs hand over their tables on every CPU that is there, from a thread of its own;
+/// `inlined` are the sites of checks that have a program of their own. Gives how often each CPU's
+/// programs were asked: by `sethostname`, and by an inlined check.
 ///
 /// # Errors
 /// Where it cannot run on one of them.
-pub fn hand_over(buckets: u32) -> Result<()> {
+pub fn hand_over(buckets: u32, inlined: &[u8]) -> Result<(u64, u64)> {
     let online = fs::read_to_string("/sys/devices/system/cpu/online")
         .context("cannot read which CPUs there are")?;
     let cpus = list(&online).context("cannot tell which CPUs there are")?;
-    let visit = move || -> Result<()> {
+    let inlined = inlined.to_owned();
+    let visit = move || -> Result<(u64, u64)> {
+        let mut asked = (0, 0);
         for cpu in cpus {
             run_on(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
             for from in (0..buckets).step_by(FLUSHED as usize) {
                 ask(from);
+                asked.0 += 1;
+            }
+            for &site in &inlined {
+                for _ in 0..INLINED_BUCKETS / FLUSHED {
+                    check(site);
+                    asked.1 += 1;
+                }
             }
         }
-        Ok(())
+        Ok(asked)
     };
     std::thread::Builder::new()
         .name("kcap-flush".into())
@@ -38,6 +54,15 @@ pub fn hand_over(buckets: u32) -> Result<()> {
 fn ask(from: u32) {
     // SAFETY: with a negative length the kernel reads nothing from the address.
     unsafe { libc::syscall(libc::SYS_sethostname, from as usize, -1i32) };
+}
+
+/// Makes an inlined check, of this thread alone.
+fn check(site: u8) {
+    match site {
+        site::CAPSET => _ = calibrate::capset(),
+        site::PRCTL => _ = calibrate::securebits(),
+        _ => calibrate::map_low(),
+    }
 }
 
 /// Moves this thread.

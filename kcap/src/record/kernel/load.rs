@@ -1,11 +1,11 @@
 //! Loads the BPF object, attaches what this kernel needs of it, and reads it out at the end.
 
-use std::{collections::BTreeMap, os::fd::AsFd as _};
+use std::{collections::BTreeMap, io::ErrorKind, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapError, PerCpuArray, RingBuf},
     programs::Program,
 };
 use aya_log::EbpfLogger;
@@ -52,12 +52,14 @@ pub struct Tracer {
     hook: Hook,
     blind: Vec<String>,
     attached: Vec<&'static str>,
+    /// Sites of inlined checks that have a program of their own.
+    inlined: Vec<u8>,
     unproven: Option<String>,
     config: Config,
 }
 
 /// What is known once everything is detached.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Finish {
     /// Counts left in the kernel's tables.
     pub tallies: Vec<(Key, u64)>,
@@ -113,6 +115,7 @@ impl Tracer {
             hook,
             blind: vec![],
             attached,
+            inlined: vec![],
             unproven: None,
             config,
         };
@@ -191,24 +194,44 @@ impl Tracer {
     }
 
     /// Has the kernel side hand over all counts through the ring buffer while it goes on; false where
-    /// that cannot be had, and counts are only complete once everything is detached. With the
-    /// tracepoint all counts are in two tables, whose programs can be asked.
+    /// that could not be had, and counts are only complete once everything is detached. Every table is
+    /// written by one program, which is asked on each CPU; a program that the kernel skipped is asked
+    /// again.
     ///
     /// # Errors
     /// Where not every CPU could be asked.
     pub fn hand_over(&self) -> Result<bool> {
-        if self.hook != Hook::TpBtf || !self.config.outcomes {
-            return Ok(false);
-        }
         let buckets = self.config.tally_buckets.max(OUTCOME_BUCKETS);
+        let hooks = 1 + u64::from(self.config.outcomes);
+        let counters = || -> Result<(u64, u64)> {
+            let counters = self.counters()?;
+            let of = |what: u32| counters.get(what as usize).copied().unwrap_or(0);
+            Ok((of(loss::LEFT), of(loss::PARTS)))
+        };
+        let mut before = counters()?;
         for _ in 0..HAND_OVERS {
-            let before = self.counters()?.get(loss::LEFT as usize).copied();
-            flush::hand_over(buckets)?;
-            if self.counters()?.get(loss::LEFT as usize).copied() == before {
+            let (asked, inlined) = flush::hand_over(buckets, &self.inlined)?;
+            let after = counters()?;
+            if after.0 == before.0 && after.1 - before.1 >= asked * hooks + inlined {
                 return Ok(true);
             }
+            before = after;
         }
         Ok(false)
+    }
+
+    /// Makes a cgroup, by id, define no session any more.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn unscope_cgroup(&mut self, id: u64) -> Result<()> {
+        let mut cgroups: HashMap<_, u64, u32> =
+            HashMap::try_from(map_mut(&mut self.ebpf, "CGROUPS")?)?;
+        match cgroups.remove(&id) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(e)) if e.io_error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(refused("forget a traced cgroup", &e)),
+        }
     }
 
     /// What was lost until now.
@@ -279,6 +302,23 @@ impl Tracer {
             }
         }
         Ok(())
+    }
+
+    /// Of each attached program: nanoseconds spent in it and how often it ran; both 0 where the
+    /// kernel keeps no account (`kernel.bpf_stats_enabled`).
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn run_times(&self) -> Result<Vec<(&'static str, u64, u64)>> {
+        let mut out = vec![];
+        for name in &self.attached {
+            if let Some(program) = self.ebpf.program(name) {
+                let info = sys::program_info(program.fd()?.as_fd())?;
+                let of = |value: Option<u64>| value.unwrap_or(0);
+                out.push((*name, of(info.run_time_ns), of(info.run_cnt)));
+            }
+        }
+        Ok(out)
     }
 
     /// Verified instructions of each attached program, which the benchmarks gate on.
@@ -356,6 +396,7 @@ impl Tracer {
             }
             .with_context(|| format!("checks that {function} makes cannot be seen"))?;
             self.attached.push(name);
+            self.inlined.push(site);
         }
         Ok(())
     }
@@ -416,6 +457,25 @@ fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map>
 fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name)
         .with_context(|| format!("the BPF object has no program {name}"))
+}
+
+impl Finish {
+    /// What came since it was `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        let was = |what: usize| before.loss.get(what).copied().unwrap_or(0);
+        let skipped = self.skipped.iter().filter_map(|(name, n)| {
+            let n = n.saturating_sub(before.skipped.get(name).copied().unwrap_or(0));
+            (n > 0).then(|| (name.clone(), n))
+        });
+        Self {
+            tallies: vec![],
+            loss: (self.loss.iter().enumerate())
+                .map(|(what, n)| n.saturating_sub(was(what)))
+                .collect(),
+            skipped: skipped.collect(),
+            unproven: self.unproven.clone(),
+        }
+    }
 }
 
 /// Tries each hook on its own, detaching at once: what `kcap doctor` reports.

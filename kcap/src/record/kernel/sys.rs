@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::{offset_of, size_of};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
 
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
@@ -107,6 +107,31 @@ pub fn program_info(program: impl AsFd) -> io::Result<ProgramInfo> {
         return Err(io::Error::last_os_error());
     }
     Ok(reported(&raw, attr.info_len as usize))
+}
+
+/// Has the kernel keep account of the time spent in BPF programs, as long as the descriptor is open
+/// (`BPF_ENABLE_STATS`, Linux 5.8 on).
+///
+/// # Errors
+/// The call's own: `EPERM` without SYS_ADMIN.
+pub fn enable_run_times() -> io::Result<OwnedFd> {
+    const BPF_ENABLE_STATS: libc::c_int = 32;
+    // `BPF_STATS_RUN_TIME`.
+    let mut attr = [0u32; 1];
+    // SAFETY: the attribute is live and of the length given.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_ENABLE_STATS,
+            attr.as_mut_ptr(),
+            size_of_val(&attr),
+        )
+    };
+    if r < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(r as i32) })
 }
 
 /// Keeps what lies within the `len` bytes that the kernel reported.

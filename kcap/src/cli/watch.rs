@@ -1,0 +1,165 @@
+//! `kcap watch`: every build on this host, a report each, until it is stopped.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::mpsc;
+
+use super::{exit, options::Tracing, say};
+use crate::{
+    host::privileges,
+    record::{self, Failure, Scope, Signals, Watched},
+    watch::{
+        Destination,
+        folder::Folder,
+        identity, metrics,
+        service::{Service, Setup, to_stdout},
+        settings::Settings,
+    },
+};
+
+const MB: usize = 1_000_000;
+/// What a running kcap needs: BPF (the kernel side's tables), SYS_PTRACE and DAC_READ_SEARCH (what
+/// containers run, from inside their roots), SYSLOG (names of kernel functions).
+const KEPT: u64 = 1 << 39 | 1 << 19 | 1 << 2 | 1 << 34;
+
+/// Arguments of `kcap watch`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kcap watch --out /var/lib/kcap
+  kcap watch --out /var/lib/kcap --metrics 127.0.0.1:9464 --only kcap/trace=yes
+  kcap watch --config /etc/kcap/watch.toml --out /var/lib/kcap
+
+Every program that is executed under a matching path (--match) is a build, traced from its first
+instruction until its container is empty. Its report is TENANT/PROJECT/DOCKERFILE/TIME-COMMIT-ID.json
+in the destination; what happens is a line of JSON on standard output (kcap.event/v1). SIGTERM ends it,
+and what is open is written as interrupted; SIGHUP has --config read again.
+
+Once all is loaded, it keeps no capabilities but BPF, SYS_PTRACE, DAC_READ_SEARCH and SYSLOG.
+
+Exit code: 0 it was stopped, 2 bad usage or environment, 3 reports were lost.")]
+pub struct Args {
+    /// Where reports go: a folder
+    #[arg(short, long, value_name = "DESTINATION")]
+    out: Option<PathBuf>,
+    /// Write the capture of each build as well, from which its report can be made again
+    #[arg(long, requires = "out")]
+    captures: bool,
+    /// Only builds whose container or pod has this label or annotation; several must all be there
+    #[arg(long, value_name = "LABEL=VALUE", value_parser = label)]
+    only: Vec<(String, String)>,
+    /// Labels and annotations that reports carry
+    #[arg(long, value_name = "LABEL")]
+    label: Vec<String>,
+    /// Settings that SIGHUP has read again: only, labels, keep-days, keep-megabytes, webhook
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "label", "keep_days", "keep_megabytes"])]
+    config: Option<PathBuf>,
+    /// Remove reports that are older
+    #[arg(long, value_name = "DAYS", requires = "out")]
+    keep_days: Option<u64>,
+    /// Remove the oldest reports where there is more in all
+    #[arg(long, value_name = "MB", requires = "out")]
+    keep_megabytes: Option<u64>,
+    /// Give figures for Prometheus there, time spent in BPF programs included
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// Most builds at once; others are left out, and that is told
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    max_sessions: usize,
+    /// Memory that one build may take; what is beyond is lost, and its report says so
+    #[arg(long, value_name = "MB", default_value_t = 64)]
+    session_memory: usize,
+    /// Memory for reports that cannot be written yet; beyond, the oldest are given up
+    #[arg(long, value_name = "MB", default_value_t = 256)]
+    queue_memory: usize,
+    /// Keep all capabilities
+    #[arg(long, hide_short_help = true)]
+    keep_capabilities: bool,
+    /// Say how the trace is made; -vv adds the log of the kernel side
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(flatten)]
+    tracing: Tracing,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is no LABEL=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Watches until it is stopped; gives the exit code.
+///
+/// # Errors
+/// Where nothing can be traced, or the destination cannot be written.
+pub fn run(args: &Args) -> Result<u8> {
+    let settings = args.settings()?;
+    let to = match &args.out {
+        Some(out) => Some(Box::new(Folder::open(out)?) as Box<dyn Destination>),
+        None => None,
+    };
+    let signals = Signals::block().context("cannot listen for signals")?;
+    let shared = metrics::Shared::default();
+    let figures = args.metrics.map(metrics::bind).transpose()?;
+    if let Some(bound) = &figures {
+        say(&format!("figures at http://{}/metrics", bound.address));
+    }
+    let mut options = args.tracing.options(args.verbose);
+    if !args.keep_capabilities {
+        let held = privileges::effective().context("cannot tell what kcap may do")?;
+        options.keep = Some(KEPT & held);
+    }
+    let scope = Scope {
+        sessions: args.max_sessions,
+        room: args.session_memory.saturating_mul(MB),
+        variables: identity::variables(),
+        run_times: args.metrics.is_some(),
+    };
+    let (leave, left) = mpsc::unbounded_channel();
+    let config = args.config.clone();
+    let mut service = Service::new(Setup {
+        to,
+        captures: args.captures,
+        most: args.queue_memory.saturating_mul(MB),
+        grace: options.grace,
+        engines: vec![],
+        settings,
+        reread: config.map(|path| Box::new(move || Settings::read(&path)) as _),
+        lines: to_stdout(),
+        matches: args.tracing.matches().to_vec(),
+        metrics: shared.clone(),
+        figures,
+        leave,
+        say,
+    });
+    let mut failed = None;
+    let mut on = |what: Watched| {
+        if let Err(why) = service.on(what) {
+            failed.get_or_insert(why);
+        }
+    };
+    let ended = record::watch(&mut on, left, &scope, &options, &signals);
+    service.finish();
+    match (ended, failed) {
+        (Err(Failure::Kcap(why) | Failure::Command(_, why)), _) | (Ok(()), Some(why)) => Err(why),
+        (Ok(()), None) => {
+            let lost = metrics::with(&shared, |metrics| metrics.lost);
+            Ok(if lost > 0 { exit::INCOMPLETE } else { 0 })
+        }
+    }
+}
+
+impl Args {
+    fn settings(&self) -> Result<Settings> {
+        match &self.config {
+            Some(path) => Settings::read(path),
+            None => Ok(Settings {
+                only: self.only.iter().cloned().collect::<BTreeMap<_, _>>(),
+                labels: self.label.clone(),
+                keep_days: self.keep_days,
+                keep_megabytes: self.keep_megabytes,
+                webhook: None,
+            }),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! A node's worth of builds: what `kcap watch` does with the sessions that the recorder gives it.
+//! Each is told whose it is, made a report, and written where its owner can read it, whatever happens
+//! to the others.
+
+pub mod events;
+pub mod folder;
+pub mod identity;
+pub mod metrics;
+pub mod notify;
+pub mod place;
+pub mod queue;
+pub mod refusals;
+pub mod retention;
+pub mod service;
+pub mod settings;
+
+use anyhow::Result;
+
+/// Where reports go.
+pub trait Destination: Send {
+    /// Writes one under a name, `a/b/c.json`: whole or not at all.
+    ///
+    /// # Errors
+    /// Why it could not be written; it may be tried again.
+    fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Removes what is older than it may be, or too much. `now`: seconds since the epoch.
+    ///
+    /// # Errors
+    /// Why it could not.
+    fn prune(&mut self, keep: &retention::Keep, now: u64) -> Result<retention::Pruned>;
+
+    /// For people.
+    fn shown(&self) -> String;
+}
