@@ -6,79 +6,33 @@
 
 #[path = "support/counts.rs"]
 mod counts;
+#[path = "support/lab.rs"]
+mod lab;
 #[path = "support/programs.rs"]
 mod programs;
 
 use std::{
     fs::{self, File},
     io::BufReader,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
 
 use counts::{Counts, Phase, executors};
-use kcap::{
-    capture::{self, Capture, Origin, Program},
-    host::cgroup::Layout,
-};
-use tempfile::TempDir;
+use kcap::capture::{self, Capture, Origin, Program};
+use lab::{Group, Lab, PATIENCE};
 
 /// One trace at a time.
 static ONE: Mutex<()> = Mutex::new(());
-
-/// Longer than anything here takes, in a virtual machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-fn example() -> PathBuf {
-    programs::example("KCAP_EXECUTOR", "executor")
-}
-
-/// A folder with the executor under its three names, and with Dockerfiles.
-struct Lab(TempDir);
-
 impl Lab {
-    fn new() -> Self {
-        let dir = TempDir::new().expect("a temporary folder");
-        for (folder, name) in [("kaniko", "executor"), ("bin", "sh"), ("bin", "truth")] {
-            let folder = dir.path().join(folder);
-            fs::create_dir_all(&folder).expect("a folder");
-            fs::copy(example(), folder.join(name)).expect("the executor can be copied");
-        }
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> String {
-        let path = self.0.path().join(name);
-        path.to_str().expect("a path in UTF-8").to_owned()
-    }
-
-    /// Writes a Dockerfile whose shell is the known one, and gives its path.
-    fn dockerfile(&self, name: &str, head: &str, rest: &str) -> String {
-        let shell = self.path("bin/sh");
-        let path = self.path(name);
-        let text = format!("{head}\nSHELL [\"{shell}\", \"-c\"]\n{rest}");
-        fs::write(&path, text).expect("a Dockerfile");
-        path
-    }
-
-    /// The lines of a RUN instruction's phases.
-    fn run_lines(&self, text: &str) -> [String; 3] {
-        let shell = self.path("bin/sh");
-        [
-            format!("Cmd: {shell}"),
-            format!("Args: [-c {text}]"),
-            format!("Running: [{shell} -c {text}]"),
-        ]
-    }
-
     fn start(&self, name: &str, command: &[&str]) -> Trace {
         let files = ["capture", "ready", "done"].map(|kind| self.path(&format!("{name}.{kind}")));
         let [capture, ready, done] = &files;
@@ -162,58 +116,6 @@ impl Drop for Trace {
         // It has ended, but where a test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A cgroup at the root of the hierarchy that defines the scope, as of a container's.
-struct Group(PathBuf);
-
-impl Group {
-    fn new(name: &str) -> Self {
-        let layout = Layout::detect().expect("cgroups");
-        let path = layout
-            .mount
-            .join(format!("phases-{}-{name}", std::process::id()));
-        fs::create_dir(&path).expect("a cgroup");
-        Self(path)
-    }
-
-    /// A command that moves into the group before it executes its program, in a mount namespace of its
-    /// own if that is `apart`.
-    fn command(&self, apart: bool, program: &str) -> Command {
-        let procs = self.0.join("cgroup.procs");
-        let mut command = Command::new(program);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        // SAFETY: the C library's `fork` leaves the allocator usable in the child, and nothing else
-        // that another thread could hold is used there.
-        unsafe {
-            command.pre_exec(move || {
-                if apart && libc::unshare(libc::CLONE_NEWNS) != 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                fs::write(&procs, "0")
-            });
-        }
-        command
-    }
-
-    /// Runs it to its end.
-    fn run(&self, apart: bool, command: &[&str]) -> ExitStatus {
-        self.command(apart, command[0])
-            .args(&command[1..])
-            .stderr(Stdio::null())
-            .status()
-            .expect("it starts")
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let end = Instant::now() + PATIENCE;
-        // Its processes may be just dying.
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(10));
-        }
     }
 }
 

@@ -25,7 +25,7 @@ const GUESTS: [(&str, Preempt, Cgroup); 4] = [
 /// Longer than the tests take in a guest, ten to twenty times slower than its host.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Test programs that run as root here, and in the guests.
-const ROOT_TESTS: [&str; 2] = ["root", "phases"];
+const ROOT_TESTS: [&str; 3] = ["root", "phases", "watch"];
 /// One test at a time, since each traces; skips are told at once.
 const TEST_ARGS: [&str; 2] = ["--test-threads=1", "--nocapture"];
 

@@ -1,0 +1,504 @@
+//! `kcap watch` on builds that somebody else starts: an executor of known truth in containers of the
+//! test's own, each report held against what its Dockerfile says. Needs root and BPF; runs the same
+//! inside the virtual machines of `cargo xtask test`.
+
+#[allow(dead_code, reason = "shared with tests that use the rest")]
+#[path = "support/counts.rs"]
+mod counts;
+#[allow(dead_code, reason = "shared with tests that use the rest")]
+#[path = "support/lab.rs"]
+mod lab;
+#[path = "support/programs.rs"]
+mod programs;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use counts::Counts;
+use kcap::{
+    capture::{self, Capture},
+    report::{self, Report},
+};
+use lab::{Group, Lab, PATIENCE};
+use serde_json::Value;
+
+/// One watch at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// A kcap that watches.
+struct Watch {
+    child: Child,
+    out: PathBuf,
+    errors: PathBuf,
+    lines: mpsc::Receiver<Value>,
+    seen: Vec<Value>,
+}
+
+impl Watch {
+    fn start(lab: &Lab, args: &[&str]) -> Self {
+        let out = PathBuf::from(lab.path("out"));
+        let errors = PathBuf::from(lab.path("errors"));
+        let mut child = Command::new(programs::kcap())
+            .args(["watch", "--captures", "--out"])
+            .arg(&out)
+            .args(["--match", &lab.path("kaniko/executor")])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&errors).expect("a file"))
+            .spawn()
+            .expect("kcap runs");
+        let stdout = child.stdout.take().expect("a pipe");
+        let (tell, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let line: Value = serde_json::from_str(&line).expect("a line of JSON");
+                assert_eq!(line["schema"], "kcap.event/v1");
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut watch = Self {
+            child,
+            out,
+            errors,
+            lines,
+            seen: vec![],
+        };
+        watch.wait("watching", 1);
+        watch
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+
+    /// Waits until so many lines of a kind were written, and gives them.
+    fn wait(&mut self, event: &str, count: usize) -> Vec<Value> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let found: Vec<Value> = (self.seen.iter())
+                .filter(|line| line["event"] == event)
+                .cloned()
+                .collect();
+            if found.len() >= count {
+                return found;
+            }
+            match self
+                .lines
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!(
+                    "{} of {count} lines of {event}: {:#?}\n{}",
+                    found.len(),
+                    self.seen,
+                    self.errors()
+                ),
+            }
+        }
+    }
+
+    fn signal(&self, number: i32) {
+        // SAFETY: our own child, which is waited for later.
+        unsafe { libc::kill(self.child.id() as i32, number) };
+    }
+
+    /// Ends it as systemd does; gives its exit code.
+    fn stop(&mut self) -> Option<i32> {
+        self.signal(libc::SIGTERM);
+        let status = self.child.wait().expect("kcap can be waited for");
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
+            self.seen.push(line);
+        }
+        status.code()
+    }
+
+    fn file(&self, line: &Value) -> PathBuf {
+        self.out.join(line["name"].as_str().expect("a name"))
+    }
+
+    fn report(&self, line: &Value) -> Report {
+        let bytes = fs::read(self.file(line)).expect("a report");
+        report::from_json(&bytes).expect("a report")
+    }
+
+    fn capture(&self, line: &Value) -> Capture {
+        let file = File::open(self.file(line).with_extension("kcap")).expect("a capture");
+        capture::read(BufReader::new(file)).expect("a capture")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It has ended, but where a test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All of a capture's checks, but those for memory.
+fn all(capture: &Capture) -> Counts {
+    let mut counts = Counts::default();
+    capture.tallies.iter().for_each(|tally| counts.add(tally));
+    counts
+}
+
+/// A Dockerfile whose build makes `n` checks of a kind that others do not make as often.
+fn numbered(lab: &Lab, n: usize) -> (String, String) {
+    let name = format!("Dockerfile.{n}");
+    let text = format!(
+        "RUN truth setuid:{n}\nCOPY --chown=7:7 chown:{} /srv\n",
+        2 * n
+    );
+    let path = lab.dockerfile(&name, "FROM scratch", &text);
+    (path, format!("prepare:1 setuid:{n} chown:{}", 2 * n))
+}
+
+/// Some capability checks of a report come from a hook that cannot prove that it saw all.
+fn is_whole(report: &Report) {
+    assert!(
+        report.complete || report.loss.unproven.is_some(),
+        "{:?}",
+        report.loss
+    );
+    let loss = &report.loss;
+    assert_eq!(
+        (loss.checks, loss.execs, loss.skipped, loss.outcomes),
+        (0, 0, 0, 0),
+        "{loss:?}"
+    );
+}
+
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = vec![];
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if entry.path().extension().is_some_and(|e| e == ending) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn fifty_containers_at_once_are_fifty_reports_with_exact_counts() {
+    const CONTAINERS: usize = 50;
+    let _one = alone();
+    let lab = Lab::new();
+    let mut watch = Watch::start(&lab, &[]);
+    let groups: Vec<Group> = (0..CONTAINERS)
+        .map(|n| Group::new(&n.to_string()))
+        .collect();
+    let mut expected = BTreeMap::new();
+    let mut running = vec![];
+    for (n, group) in groups.iter().enumerate() {
+        let (dockerfile, counts) = numbered(&lab, n + 1);
+        let child = group
+            .command(true, &lab.path("kaniko/executor"))
+            .args(["-f", &dockerfile, "-c", "/"])
+            .env("CI_PROJECT_PATH", format!("group/p{n}"))
+            .env("CI_COMMIT_SHA", format!("{n:040}"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        running.push(child);
+        expected.insert(dockerfile, (n, counts));
+    }
+    for mut child in running {
+        assert!(child.wait().expect("it can be waited for").success());
+    }
+    let lines = watch.wait("report", CONTAINERS);
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+    for line in &lines {
+        let report = watch.report(line);
+        let dockerfile = report.subject.dockerfile.clone().expect("a Dockerfile");
+        let (n, counts) = expected.remove(&dockerfile).expect("each once");
+        is_whole(&report);
+        assert_eq!(report.subject.exit_status, Some(0));
+        assert!(!report.subject.late && !report.interrupted);
+        let capture = watch.capture(line);
+        assert_eq!(all(&capture), Counts::of(&counts), "{dockerfile}");
+        let identity = report.subject.identity.expect("whose it is");
+        assert_eq!(identity.project, Some(format!("group/p{n}")));
+        let name = line["name"].as_str().expect("a name");
+        assert!(name.starts_with(&format!("host/group/p{n}/")), "{name}");
+    }
+    assert!(expected.is_empty(), "{expected:?}");
+    assert_eq!(files(&watch.out, "json").len(), CONTAINERS);
+    assert!(files(&watch.out, "partial").is_empty());
+}
+
+#[test]
+fn two_builds_in_one_container_are_two_reports() {
+    let _one = alone();
+    let lab = Lab::new();
+    let mut watch = Watch::start(&lab, &[]);
+    let (first, first_counts) = numbered(&lab, 3);
+    let (second, second_counts) = numbered(&lab, 5);
+    let group = Group::new("two");
+    let script = "\"$1\" -f \"$2\" -c / && \"$4\" setgid:9 && \"$1\" -f \"$3\" -c /";
+    let (executor, truth) = (lab.path("kaniko/executor"), lab.path("bin/truth"));
+    let job = [
+        "/bin/sh", "-c", script, "sh", &executor, &first, &second, &truth,
+    ];
+    assert!(group.run(true, &job).success());
+    let lines = watch.wait("report", 2);
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+    let mut found: Vec<(String, Counts)> = lines
+        .iter()
+        .map(|line| {
+            let report = watch.report(line);
+            is_whole(&report);
+            let counts = all(&watch.capture(line));
+            (report.subject.dockerfile.expect("a Dockerfile"), counts)
+        })
+        .collect();
+    found.sort();
+    // What the job did between them is of the session that was there by then, where the container has a
+    // cgroup of its own.
+    let between = format!("{first_counts} setgid:9");
+    assert_eq!(found[0], (first, Counts::of(&between)));
+    assert_eq!(found[1], (second, Counts::of(&second_counts)));
+}
+
+#[test]
+fn a_build_that_runs_already_is_late_and_one_that_is_cut_is_interrupted() {
+    let _one = alone();
+    let lab = Lab::new();
+    let dockerfile = lab.dockerfile(
+        "Dockerfile",
+        "FROM scratch",
+        "RUN truth sleep:2500 setuid:4\n",
+    );
+    let endless = lab.dockerfile(
+        "Endless",
+        "FROM scratch",
+        "RUN truth chown:3 sleep:600000\n",
+    );
+    let executor = lab.path("kaniko/executor");
+    let (group, other) = (Group::new("late"), Group::new("cut"));
+    let build = |group: &Group, dockerfile: &str| {
+        let mut command = group.command(true, &executor);
+        command
+            .args(["-f", dockerfile, "-c", "/"])
+            .stderr(Stdio::null());
+        command.spawn().expect("it starts")
+    };
+    let mut late = build(&group, &dockerfile);
+    thread::sleep(Duration::from_millis(500));
+    let mut watch = Watch::start(&lab, &[]);
+    let mut cut = build(&other, &endless);
+    assert!(late.wait().expect("it can be waited for").success());
+    let line = watch.wait("report", 1).remove(0);
+    let report = watch.report(&line);
+    assert!(report.subject.late && !report.interrupted, "{line:#}");
+    assert_eq!(report.subject.exit_status, Some(0));
+    assert_eq!(all(&watch.capture(&line)), Counts::of("setuid:4"));
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+    // It goes on: it is nobody's to end.
+    assert!(cut.try_wait().expect("it can be waited for").is_none());
+    let _ = cut.kill();
+    let _ = cut.wait();
+    kill_all(&other);
+    let line = watch.wait("report", 2).remove(1);
+    let report = watch.report(&line);
+    assert!(report.interrupted && !report.subject.late, "{line:#}");
+    assert_eq!(report.subject.exit_status, None);
+    assert_eq!(all(&watch.capture(&line)), Counts::of("prepare:1 chown:3"));
+}
+
+/// Ends what is left in a group.
+fn kill_all(group: &Group) {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        let procs = fs::read_to_string(group.0.join("cgroup.procs")).unwrap_or_default();
+        let pids: Vec<i32> = procs.lines().filter_map(|pid| pid.parse().ok()).collect();
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            // SAFETY: processes of this test's own group.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn build(lab: &Lab, name: &str, dockerfile: &str) {
+    let group = Group::new(name);
+    let command = [&lab.path("kaniko/executor"), "-f", dockerfile, "-c", "/"];
+    group.run(true, &command);
+}
+
+#[test]
+fn reports_wait_for_their_folder_and_finished_ones_outlive_a_kill() {
+    let _one = alone();
+    let lab = Lab::new();
+    let (dockerfile, _) = numbered(&lab, 2);
+    let mut watch = Watch::start(&lab, &[]);
+    build(&lab, "a", &dockerfile);
+    watch.wait("report", 1);
+    // The folder goes, and something that is none stands in its place.
+    fs::remove_dir_all(&watch.out).expect("the folder goes");
+    fs::write(&watch.out, "in the way").expect("a file");
+    build(&lab, "b", &dockerfile);
+    let end = Instant::now() + PATIENCE;
+    while !watch.errors().contains("reports wait") {
+        assert!(Instant::now() < end, "{}", watch.errors());
+        thread::sleep(Duration::from_millis(20));
+    }
+    build(&lab, "c", &dockerfile);
+    fs::remove_file(&watch.out).expect("it goes");
+    let lines = watch.wait("report", 3);
+    for line in &lines[1..] {
+        is_whole(&watch.report(line));
+    }
+    watch.signal(libc::SIGKILL);
+    let _ = watch.child.wait();
+    assert_eq!(files(&watch.out, "json").len(), 2);
+    fs::write(watch.out.join(".1.partial"), "half").expect("a file");
+    let mut again = Watch::start(&lab, &[]);
+    build(&lab, "d", &dockerfile);
+    again.wait("report", 1);
+    assert_eq!(again.stop(), Some(0), "{}", again.errors());
+    assert_eq!(files(&again.out, "json").len(), 3);
+    assert!(files(&again.out, "partial").is_empty());
+}
+
+#[test]
+fn a_session_over_its_bounds_is_marked_and_others_are_untouched() {
+    let _one = alone();
+    let lab = Lab::new();
+    let (small, counts) = numbered(&lab, 4);
+    // Each of its programs is remembered, up to a megabyte.
+    let many: String = (0..1500).map(|_| "RUN truth setuid:1\n").collect();
+    let large = lab.dockerfile("Large", "FROM scratch", &many);
+    let mut watch = Watch::start(&lab, &["--session-memory", "1", "--max-sessions", "2"]);
+    let (one, two, three) = (Group::new("one"), Group::new("two"), Group::new("three"));
+    let executor = lab.path("kaniko/executor");
+    let start = |group: &Group, dockerfile: &str| {
+        let mut command = group.command(true, &executor);
+        command
+            .args(["-f", dockerfile, "-c", "/"])
+            .stderr(Stdio::null());
+        command.spawn().expect("it starts")
+    };
+    let hold = lab.dockerfile("Hold", "FROM scratch", "RUN truth sleep:600000\n");
+    let mut first = start(&one, &large);
+    let mut second = start(&two, &hold);
+    watch.wait("opened", 2);
+    // There is no room for a third.
+    let mut third = start(&three, &small);
+    assert!(third.wait().expect("it can be waited for").success());
+    let left = watch.wait("left-out", 1).remove(0);
+    assert!(
+        left["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("--max-sessions")),
+        "{left}"
+    );
+    assert!(first.wait().expect("it can be waited for").success());
+    let line = watch.wait("report", 1).remove(0);
+    assert_eq!(
+        (&line["over_bounds"], &line["complete"]),
+        (&true.into(), &false.into()),
+        "{line:#}"
+    );
+    // Now there is.
+    build(&lab, "four", &small);
+    let line = watch.wait("report", 2).remove(1);
+    assert_eq!(line["over_bounds"], false, "{line:#}");
+    is_whole(&watch.report(&line));
+    assert_eq!(all(&watch.capture(&line)), Counts::of(&counts));
+    let _ = second.kill();
+    let _ = second.wait();
+    kill_all(&two);
+    watch.wait("report", 3);
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+}
+
+#[test]
+fn settings_are_read_again_and_unwanted_builds_are_left_alone() {
+    let _one = alone();
+    let lab = Lab::new();
+    let (dockerfile, _) = numbered(&lab, 2);
+    let config = lab.path("watch.toml");
+    fs::write(&config, "[only]\ntrace = \"yes\"\n").expect("a file");
+    let mut watch = Watch::start(&lab, &["--config", &config]);
+    build(&lab, "a", &dockerfile);
+    let left = watch.wait("left-out", 1).remove(0);
+    assert_eq!(left["why"], "it has no label trace=yes");
+    // What cannot be read changes nothing.
+    for (text, said) in [("[only", "nothing is changed"), ("", "settings read again")] {
+        fs::write(&config, text).expect("a file");
+        watch.signal(libc::SIGHUP);
+        let end = Instant::now() + PATIENCE;
+        while !watch.errors().contains(said) {
+            assert!(Instant::now() < end, "{}", watch.errors());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    build(&lab, "b", &dockerfile);
+    let line = watch.wait("report", 1).remove(0);
+    is_whole(&watch.report(&line));
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+    assert_eq!(files(&watch.out, "json").len(), 1);
+}
+
+#[test]
+fn refusals_are_told_with_line_and_capability() {
+    let _one = alone();
+    let lab = Lab::new();
+    let dockerfile = lab.dockerfile(
+        "Dockerfile",
+        "FROM scratch",
+        "RUN truth setuid:1\nRUN truth setgroups:2\n",
+    );
+    let mut watch = Watch::start(&lab, &[]);
+    let group = Group::new("refused");
+    let executor = lab.path("kaniko/executor");
+    // The container has no SETGID.
+    let job = [
+        "/usr/bin/env",
+        "setpriv",
+        "--bounding-set",
+        "-setgid",
+        &executor,
+        "-f",
+        &dockerfile,
+        "-c",
+        "/",
+    ];
+    group.run(true, &job);
+    let line = watch.wait("report", 1).remove(0);
+    let refused: Vec<Value> = (watch.seen.iter())
+        .filter(|line| line["event"] == "refused" && line["capability"] == "SETGID")
+        .cloned()
+        .collect();
+    assert_eq!(refused.len(), 1, "{:#?} {line:#}", watch.seen);
+    assert_eq!(
+        (&refused[0]["line"], &refused[0]["count"]),
+        (&4.into(), &2.into()),
+        "{refused:#?}"
+    );
+    assert_eq!(refused[0]["failed"], line["exit_status"] != 0);
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+}
