@@ -15,6 +15,7 @@ use crate::{
         identity, metrics,
         service::{Service, Setup, to_stdout},
         settings::Settings,
+        whose,
     },
 };
 
@@ -61,6 +62,12 @@ pub struct Args {
     /// Remove the oldest reports where there is more in all
     #[arg(long, value_name = "MB", requires = "out")]
     keep_megabytes: Option<u64>,
+    /// Where Docker or podman answers whose containers are [default: the usual places]
+    #[arg(long, value_name = "PATH")]
+    docker_socket: Vec<PathBuf>,
+    /// Where containerd or CRI-O does, by the container runtime interface [default: the usual places]
+    #[arg(long, value_name = "PATH")]
+    cri_socket: Vec<PathBuf>,
     /// Give figures for Prometheus there, time spent in BPF programs included
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
@@ -122,7 +129,7 @@ pub fn run(args: &Args) -> Result<u8> {
         captures: args.captures,
         most: args.queue_memory.saturating_mul(MB),
         grace: options.grace,
-        engines: vec![],
+        engines: whose::engines(&args.docker_socket, &args.cri_socket),
         settings,
         reread: config.map(|path| Box::new(move || Settings::read(&path)) as _),
         lines: to_stdout(),

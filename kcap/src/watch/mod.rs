@@ -13,6 +13,7 @@ pub mod refusals;
 pub mod retention;
 pub mod service;
 pub mod settings;
+pub mod whose;
 
 use anyhow::Result;
 

@@ -39,16 +39,22 @@ use crate::{
 const WHOSE: Duration = Duration::from_secs(10);
 /// Threads that ask whose builds are, and threads that interpret.
 const THREADS: usize = 2;
-/// Identities of sessions that are kept, once known.
+/// Identities of sessions that are kept.
 const MOST: usize = 1 << 14;
 
 /// Asks whoever runs containers about one. Called on a thread that may wait.
 pub trait Ask: Send + Sync {
-    /// Adds what it knows; `wanted` are labels and annotations to bring.
+    /// Adds what it knows, and says whether that is anything. `containers`: ids, the outermost first,
+    /// whose word counts before that of what runs in it; `wanted`: labels and annotations to bring.
     ///
     /// # Errors
-    /// Why it cannot be asked.
-    fn ask(&self, identity: &mut Identity, wanted: &[String]) -> Result<()>;
+    /// Why it cannot be asked; once, and not for each build.
+    fn ask(
+        &self,
+        containers: &[String],
+        identity: &mut Identity,
+        wanted: &[String],
+    ) -> Result<bool>;
 }
 
 /// Where lines of events go.
@@ -84,10 +90,18 @@ pub struct Setup {
     pub say: fn(&str),
 }
 
+/// Whose a session is.
+enum Whose {
+    /// It is being asked; what its control group and its environment say.
+    Asked(Identity),
+    /// What is known; `None` where nobody wants it.
+    Known(Option<Identity>),
+}
+
 struct Inner {
     settings: RwLock<Settings>,
-    /// Whose sessions are, once known.
-    known: Mutex<HashMap<u64, Option<Identity>>>,
+    /// Whose sessions are.
+    known: Mutex<HashMap<u64, Whose>>,
     told: Condvar,
     lines: Mutex<Lines>,
     metrics: metrics::Shared,
@@ -236,6 +250,9 @@ impl Running {
             metrics.opened += 1;
             metrics.late += u64::from(opened.late);
         });
+        let mut identity = identity::of_cgroups(&opened.cgroups);
+        identity::claim(&mut identity, &opened.variables);
+        self.inner.note(id, Whose::Asked(identity));
         if let Some(ask) = &self.ask {
             // Its threads live as long as this.
             let _ = ask.send((id, opened));
@@ -403,11 +420,12 @@ impl Inner {
     fn identify(&self, id: u64, opened: &Opened) {
         let settings = self.settings();
         let mut identity = identity::of_cgroups(&opened.cgroups);
-        if identity.container.is_some() {
-            for engine in &self.engines {
-                if let Err(why) = engine.ask(&mut identity, &settings.wanted()) {
-                    (self.say)(&format!("{why:#}"));
-                }
+        let containers = identity::containers(&opened.cgroups);
+        for engine in &self.engines {
+            match engine.ask(&containers, &mut identity, &settings.wanted()) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(why) => (self.say)(&format!("{why:#}")),
             }
         }
         identity::claim(&mut identity, &opened.variables);
@@ -429,12 +447,20 @@ impl Inner {
                 None
             }
         };
+        self.note(id, Whose::Known(wanted));
+        self.told.notify_all();
+    }
+
+    fn note(&self, id: u64, whose: Whose) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            // Sessions that nobody wants may never be asked for.
+            known.retain(|_, whose| !matches!(whose, Whose::Known(None)));
+        }
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(id, wanted);
-        self.told.notify_all();
+        known.insert(id, whose);
     }
 
     /// Whose it is; `None` where nobody wants it.
@@ -442,13 +468,17 @@ impl Inner {
         let until = Instant::now() + WHOSE;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(known) = known.remove(&id) {
-                return known;
-            }
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                // An engine that does not answer costs the names, not the report.
-                return Some(Identity::default());
+            let said = match known.remove(&id) {
+                Some(Whose::Known(whose)) => return whose,
+                Some(Whose::Asked(identity)) => identity,
+                None => Identity::default(),
             };
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                // An engine that does not answer costs what it knows, not the report, unless that is
+                // whether the report is wanted.
+                return (self.settings().refuses(&said).is_none()).then_some(said);
+            };
+            known.insert(id, Whose::Asked(said));
             let waited = self.told.wait_timeout(known, left);
             known = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
