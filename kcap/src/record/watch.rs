@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -348,11 +349,7 @@ impl Watch<'_> {
                     return Ok(SWEEP);
                 }
                 let behind = monotonic_ns().saturating_sub(opened.time_ns);
-                let layout = &self.trace.layout;
-                let place = (id & TREE == 0)
-                    .then(|| layout.place(&opened.cgroups))
-                    .flatten();
-                let cgroup = place.map(|p| layout.mount.join(p.strip_prefix("/").unwrap_or(&p)));
+                let cgroup = (id & TREE == 0).then(|| self.folder(id, &opened)).flatten();
                 self.running.insert(
                     id,
                     Running {
@@ -375,6 +372,17 @@ impl Watch<'_> {
             }
             Seen::Line(..) | Seen::Checks(..) => Ok(SWEEP),
         }
+    }
+
+    /// Where the processes of a container are.
+    fn folder(&self, id: u64, opened: &Opened) -> Option<PathBuf> {
+        let layout = &self.trace.layout;
+        layout.folder(id).or_else(|| {
+            let place = layout.place(&opened.cgroups)?;
+            let path = layout.mount.join(place.strip_prefix("/").unwrap_or(&place));
+            // As a cgroup namespace shows it, it can be another's.
+            (path.metadata().ok()?.ino() == id).then_some(path)
+        })
     }
 
     /// Nobody wants this one.
