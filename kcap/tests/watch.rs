@@ -497,6 +497,21 @@ fn refusals_are_told_with_line_and_capability() {
         "{refused:#?}"
     );
     assert_eq!(refused[0]["failed"], line["exit_status"] != 0);
+    // It was told as it happened, too.
+    let denied: Vec<usize> = (0..watch.seen.len())
+        .filter(|at| watch.seen[*at]["event"] == "denied")
+        .collect();
+    let [at] = denied[..] else {
+        panic!("{:#?}", watch.seen)
+    };
+    let over = watch.seen.iter().position(|line| line["event"] == "report");
+    assert!(over.is_some_and(|over| at < over));
+    assert_eq!(watch.seen[at]["capability"], "SETGID");
+    assert!(
+        watch.seen[at]["line"]
+            .as_str()
+            .is_some_and(|line| line.contains("setgroups:2"))
+    );
     assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
 }
 

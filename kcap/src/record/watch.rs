@@ -23,7 +23,7 @@ use super::{
     kernel::{Finish, Open},
     late,
     mask::Mask,
-    route::{Opened, Seen, Session, Sorting},
+    route::{Denied, Opened, Seen, Session, Sorting},
     session::Options,
     signals::Signals,
     subject::{self, monotonic_ns, wall_ns},
@@ -68,6 +68,8 @@ pub enum Event {
     Watching,
     /// A session began.
     Opened(u64, Opened),
+    /// It was refused a capability that its container does not hold, for the first time.
+    Denied(u64, Denied),
     /// It is over.
     Ended(u64, Box<Over>),
     /// There is no room for a session.
@@ -369,6 +371,12 @@ impl Watch<'_> {
                     running.last = Some(last);
                 }
                 Ok(Duration::ZERO)
+            }
+            Seen::Denied(id, denied) => {
+                if self.running.contains_key(&id) {
+                    (self.on)(Event::Denied(id, denied));
+                }
+                Ok(SWEEP)
             }
             Seen::Line(..) | Seen::Checks(..) => Ok(SWEEP),
         }
