@@ -15,14 +15,17 @@ mod watching;
 
 use std::{
     collections::BTreeMap,
-    fs,
-    process::Stdio,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
     sync::{Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
 
 use counts::Counts;
+use kcap::report::Cap;
 use lab::{Group, Lab, PATIENCE};
 use serde_json::Value;
 use watching::{Watch, all, files, is_whole};
@@ -321,20 +324,12 @@ fn refusals_are_told_with_line_and_capability() {
     );
     let mut watch = Watch::start(&lab, &[]);
     let group = Group::new("refused");
-    let executor = lab.path("kaniko/executor");
-    // The container has no SETGID.
-    let job = [
-        "/usr/bin/env",
-        "setpriv",
-        "--bounding-set",
-        "-setgid",
-        &executor,
-        "-f",
-        &dockerfile,
-        "-c",
-        "/",
-    ];
-    group.run(true, &job);
+    let mut command = group.command(true, &lab.path("kaniko/executor"));
+    command
+        .args(["-f", &dockerfile, "-c", "/"])
+        .stderr(Stdio::null());
+    lab::confine(&mut command, !Cap::SETGID.mask(), false);
+    command.status().expect("it starts");
     let line = watch.wait("report", 1).remove(0);
     let refused: Vec<Value> = (watch.seen.iter())
         .filter(|line| line["event"] == "refused" && line["capability"] == "SETGID")
@@ -347,5 +342,105 @@ fn refusals_are_told_with_line_and_capability() {
         "{refused:#?}"
     );
     assert_eq!(refused[0]["failed"], line["exit_status"] != 0);
+    // It was told as it happened, too.
+    let denied: Vec<usize> = (0..watch.seen.len())
+        .filter(|at| watch.seen[*at]["event"] == "denied")
+        .collect();
+    let [at] = denied[..] else {
+        panic!("{:#?}", watch.seen)
+    };
+    let over = watch.seen.iter().position(|line| line["event"] == "report");
+    assert!(over.is_some_and(|over| at < over));
+    assert_eq!(watch.seen[at]["capability"], "SETGID");
+    assert!(
+        watch.seen[at]["line"]
+            .as_str()
+            .is_some_and(|line| line.contains("setgroups:2"))
+    );
     assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+}
+
+/// The capabilities that a file of `deploy/` gives, in its order: the words after `key`.
+fn given(path: &str, key: &str) -> Vec<Cap> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(path);
+    let text = fs::read_to_string(path).expect("a file of deploy/");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    (line
+        .expect("a line of capabilities")
+        .split([' ', ',', '[', ']']))
+    .filter(|word| !word.is_empty())
+    .map(|word| word.parse().expect("a capability"))
+    .collect()
+}
+
+#[test]
+fn it_runs_without_root_and_with_exactly_what_its_unit_grants() {
+    // In a guest there is no copy of the repository.
+    let unit: Vec<Cap> = if std::env::var_os("KCAP_TEST_BIN").is_some() {
+        "BPF PERFMON SYS_PTRACE DAC_READ_SEARCH SYSLOG SYS_NICE"
+            .split(' ')
+            .map(|name| name.parse().expect("a capability"))
+            .collect()
+    } else {
+        let unit = given("systemd/kcap-watch.service", "CapabilityBoundingSet=");
+        assert_eq!(
+            unit,
+            given("systemd/kcap-watch.service", "AmbientCapabilities=")
+        );
+        assert_eq!(unit, given("kubernetes/daemonset.yaml", "add:"));
+        unit
+    };
+    let mask = |caps: &[Cap]| caps.iter().fold(0, |mask, cap| mask | cap.mask());
+    let _one = alone();
+    let lab = Lab::new();
+    // Where nobody can execute and write it.
+    let own = lab.path("kcap");
+    fs::copy(programs::kcap(), &own).expect("kcap can be copied");
+    let open = |path: &str, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+    open(&lab.path(""), 0o755).expect("a folder");
+    fs::create_dir(lab.path("out")).expect("a folder");
+    open(&lab.path("out"), 0o777).expect("a folder");
+    let mut kcap = Command::new(&own);
+    lab::confine(&mut kcap, mask(&unit), true);
+    let mut watch = Watch::start_as(&lab, kcap, &[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", watch.child.id())).expect("it runs");
+    let kept = [
+        "CapEff:\t0000008400080004",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ];
+    for line in kept.iter().chain(&["Uid:\t65534"]) {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    let (dockerfile, counts) = numbered(&lab, 6);
+    build(&lab, "confined", &dockerfile);
+    let line = watch.wait("report", 1).remove(0);
+    let report = watch.report(&line);
+    is_whole(&report);
+    assert!(
+        !report.notes.iter().any(|note| note.contains("names")),
+        "{:?}",
+        report.notes
+    );
+    assert_eq!(all(&watch.capture(&line)), Counts::of(&counts));
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+
+    // And says so where one is missing, but for the one that it can do without.
+    for cap in unit.iter().filter(|cap| cap.to_string() != "SYS_NICE") {
+        let rest: Vec<Cap> = unit.iter().filter(|other| *other != cap).copied().collect();
+        let mut kcap = Command::new(&own);
+        lab::confine(&mut kcap, mask(&rest), true);
+        let output = kcap
+            .args(["watch", "--match", "/x"])
+            .output()
+            .expect("it runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{cap}: {errors}");
+        assert!(
+            errors.contains(&format!("lacks {cap},")) && errors.lines().count() == 1,
+            "{errors}"
+        );
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::sync::mpsc;
 
 use super::{exit, options::Tracing, say};
 use crate::{
     host::privileges,
     record::{self, Failure, Scope, Signals, Watched},
+    report::Cap,
     watch::{
         Destination,
         folder::Folder,
@@ -20,9 +21,14 @@ use crate::{
 };
 
 const MB: usize = 1_000_000;
-/// What a running kcap needs: BPF (the kernel side's tables), SYS_PTRACE and DAC_READ_SEARCH (what
-/// containers run, from inside their roots), SYSLOG (names of kernel functions).
-const KEPT: u64 = 1 << 39 | 1 << 19 | 1 << 2 | 1 << 34;
+/// What it needs, and what for: all to start, and those marked for as long as it runs.
+const NEEDED: [(Cap, &str, bool); 5] = [
+    (Cap::DAC_READ_SEARCH, "reading what containers run", true),
+    (Cap::SYS_PTRACE, "reading what containers run", true),
+    (Cap::SYSLOG, "the names of kernel functions", true),
+    (Cap::PERFMON, "loading programs that trace", false),
+    (Cap::BPF, "loading programs and reading their tables", true),
+];
 
 /// Arguments of `kcap watch`.
 #[derive(Debug, clap::Args)]
@@ -80,7 +86,7 @@ pub struct Args {
     /// Memory for reports that cannot be written yet; beyond, the oldest are given up
     #[arg(long, value_name = "MB", default_value_t = 256)]
     queue_memory: usize,
-    /// Keep all capabilities
+    /// Keep all capabilities that it is started with
     #[arg(long, hide_short_help = true)]
     keep_capabilities: bool,
     /// Say how the trace is made; -vv adds the log of the kernel side
@@ -100,6 +106,13 @@ fn label(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// Where nothing can be traced, or the destination cannot be written.
 pub fn run(args: &Args) -> Result<u8> {
+    let held = privileges::effective().context("cannot tell what kcap may do")?;
+    if let Some((cap, why, _)) = NEEDED.iter().find(|(cap, ..)| held & cap.mask() == 0) {
+        bail!(
+            "kcap watch lacks {cap}, for {why}: give it (deploy/ has a unit and a pod that do), or run \
+             it as root on the host"
+        );
+    }
     let settings = args.settings()?;
     let to = match &args.out {
         Some(out) => Some(Box::new(Folder::open(out)?) as Box<dyn Destination>),
@@ -113,14 +126,19 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let mut options = args.tracing.options(args.verbose);
     if !args.keep_capabilities {
-        let held = privileges::effective().context("cannot tell what kcap may do")?;
-        options.keep = Some(KEPT & held);
+        let kept = NEEDED.iter().filter(|(.., stays)| *stays);
+        options.keep = Some(kept.fold(0, |mask, (cap, ..)| mask | cap.mask()));
+    }
+    // Only the superuser can have the kernel keep account of that.
+    let run_times = args.metrics.is_some() && held & Cap::SYS_ADMIN.mask() != 0;
+    if args.metrics.is_some() && !run_times {
+        say("without SYS_ADMIN there are no figures of the time spent in BPF programs");
     }
     let scope = Scope {
         sessions: args.max_sessions,
         room: args.session_memory.saturating_mul(MB),
         variables: identity::variables(),
-        run_times: args.metrics.is_some(),
+        run_times,
     };
     let (leave, left) = mpsc::unbounded_channel();
     let config = args.config.clone();

@@ -206,7 +206,11 @@ impl Brief {
             .and_then(|index| lean.steps.iter().find(|step| step.index == index));
         Self {
             started: bounded(&subject.started),
-            dockerfile: subject.dockerfile.map(|name| name.into_owned()),
+            // Those of a host's builds are all called the same inside their containers.
+            dockerfile: match (subject.identity.and_then(|i| i.project), subject.dockerfile) {
+                (Some(project), Some(name)) => Some(format!("{}:{name}", bounded(&project))),
+                (_, name) => name.map(|name| name.into_owned()),
+            },
             dockerfile_sha256: subject.dockerfile_sha256.map(|sha| bounded(&sha)),
             status: Status::of(lean.interrupted, subject.exit_status),
             exit_status: subject.exit_status,

@@ -54,12 +54,21 @@ pub fn limit(keep: u64) -> io::Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
+    // Those that a service without root was given; refused where the kernel has none.
+    // SAFETY: integers only.
+    unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
+    };
     let (low, high) = (keep as u32, (keep >> 32) as u32);
-    for word in &mut data[..3] {
-        *word &= low;
-    }
-    for word in &mut data[3..] {
-        *word &= high;
+    let masks = [low, low, 0, high, high, 0];
+    for (word, mask) in data.iter_mut().zip(masks) {
+        *word &= mask;
     }
     let header = Header {
         version: VERSION,

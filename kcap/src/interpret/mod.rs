@@ -30,6 +30,8 @@ use crate::report::{
 pub(crate) use choose::{power, smallest};
 use facts::Session;
 use gather::{Gathered, Key, Tallied};
+#[cfg(feature = "trace")]
+pub(crate) use syscall::native_name as syscall_name;
 
 /// Most pieces of evidence a capability has; the rest is added up in one more.
 const EVIDENCE: usize = 20;

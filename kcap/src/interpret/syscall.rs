@@ -18,6 +18,12 @@ pub fn native(tally: &Tally, arch: &str) -> Option<Sysno> {
     }
 }
 
+/// The name of a native call.
+#[cfg(feature = "trace")]
+pub fn native_name(number: u16) -> Option<String> {
+    Sysno::new(usize::from(number)).map(|call| call.name().to_owned())
+}
+
 /// The call's name, of whatever ABI; `syscall N` where it has none here.
 pub fn name(abi: u8, number: u16, arch: &str) -> String {
     use kcap_common::abi::key::abi::{COMPAT, NATIVE, X32};

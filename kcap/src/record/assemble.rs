@@ -593,7 +593,7 @@ pub fn line(phase: &record::Phase) -> String {
 }
 
 /// Bytes up to the first NUL, lossily decoded.
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

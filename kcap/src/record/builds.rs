@@ -285,7 +285,7 @@ async fn trace(
                     }
                 }
                 // The command's end is what counts.
-                Seen::Idle(..) => {}
+                Seen::Idle(..) | Seen::Denied(..) => {}
                 Seen::Line(session, mut line) => {
                     if let Some(build) = running.iter().find(|build| build.sessions.contains_key(&session)) {
                         build.mask().hide(&mut line);

@@ -19,7 +19,7 @@ mod watch;
 
 pub use builds::{Builds, Event, Job, build};
 pub use late::{Running, attach};
-pub use route::Opened;
+pub use route::{Denied, Opened};
 pub use session::{Failure, Options, Run, run};
 pub use signals::Signals;
 pub(crate) use subject::{masked, rfc3339};

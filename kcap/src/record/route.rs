@@ -8,10 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kcap_common::abi::record::{Enter, Exec, TREE, exec_flag, how, kind};
+use kcap_common::abi::{
+    Key,
+    key::{NO_SYSCALL, creds},
+    record::{Enter, Evidence, Exec, TREE, exec_flag, how, kind},
+};
 
 use super::{
-    assemble::{Assembler, Executed, Strays, line},
+    assemble::{Assembler, Executed, Strays, line, text},
     filecaps::Reader,
     inside,
     kernel::{Finish, Raw},
@@ -41,8 +45,23 @@ pub enum Seen {
     Line(u64, String),
     /// So many checks of a session have been counted until now.
     Checks(u64, u64),
+    /// A session was refused a capability that its container does not hold, for the first time.
+    Denied(u64, Denied),
     /// The last process of a session has ended, or is about to: that one, and those before it.
     Idle(u64, Vec<u32>),
+}
+
+/// A refusal as it happens: what it comes to is known when the build has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Number of the capability.
+    pub cap: u8,
+    /// Name of the task.
+    pub comm: String,
+    /// Number of the system call; none outside any.
+    pub syscall: Option<u16>,
+    /// The last line of the executor's log by then.
+    pub line: String,
 }
 
 /// How a session came to be, where an executor opened it.
@@ -98,6 +117,12 @@ pub struct Session {
     built: bool,
     looked: bool,
     told: u64,
+    /// What its first executor could have at most.
+    bounding: Option<u64>,
+    /// Refusals that were told, as a mask.
+    denied: u64,
+    /// The last line of the executor's log.
+    line: String,
     /// Files that its programs executed.
     files: Reader,
     /// Its processes, and those that ended.
@@ -156,6 +181,8 @@ struct Of {
     session: u64,
     /// It is an executor's, or of a process that descends from one.
     built: bool,
+    /// Its program holds some capability, as a user's does not.
+    power: bool,
 }
 
 /// Sorts records into sessions.
@@ -193,10 +220,25 @@ impl Router {
         if self.gone.contains_key(&id) {
             return;
         }
+        let power = match &raw {
+            Raw::Evidence(e) => self
+                .of_program
+                .get(&e.key.program)
+                .is_some_and(|of| of.power),
+            _ => false,
+        };
         let session = self.session(id);
         match &raw {
             Raw::Exec(e) => session.meet(e),
-            Raw::Phase(p) => tell(Seen::Line(id, line(p))),
+            Raw::Phase(p) => {
+                session.line = line(p);
+                tell(Seen::Line(id, session.line.clone()));
+            }
+            Raw::Evidence(e) if power => {
+                if let Some(denied) = session.denied(e) {
+                    tell(Seen::Denied(id, denied));
+                }
+            }
             _ => {}
         }
         let files = &mut session.files;
@@ -221,19 +263,25 @@ impl Router {
                 let of = Of {
                     session,
                     built: false,
+                    power: true,
                 };
                 self.of_program.insert(e.program, of);
                 Some(session)
             }
-            Raw::Fork(f) => self.follow(f.parent, f.program, false),
+            Raw::Fork(f) => self.follow(f.parent, f.program, |of| of),
             Raw::Exec(e) => {
                 let builds = e.flags & exec_flag::EXECUTOR != 0;
                 if builds && self.sorting.split {
                     self.split(e, tell);
                 }
-                self.follow(e.previous, e.program, builds)
+                let power = e.caps[1] != 0;
+                self.follow(e.previous, e.program, |of| Of {
+                    built: of.built || builds,
+                    power,
+                    ..of
+                })
             }
-            Raw::Phase(p) => self.follow(p.previous, p.program, false),
+            Raw::Phase(p) => self.follow(p.previous, p.program, |of| of),
             Raw::Tally(key, _) => self.of(key.program),
             Raw::Evidence(e) => self.of(e.key.program),
             Raw::Unasked(u) => self.of(u.key.program),
@@ -279,6 +327,7 @@ impl Router {
         let of = Of {
             session: id,
             built: true,
+            power: true,
         };
         self.of_program.insert(e.program, of);
     }
@@ -444,15 +493,11 @@ impl Router {
         Some(self.of_program.get(&program)?.session)
     }
 
-    fn follow(&mut self, from: u32, to: u32, builds: bool) -> Option<u64> {
-        // A session of its own was opened for it.
+    fn follow(&mut self, from: u32, to: u32, change: impl FnOnce(Of) -> Of) -> Option<u64> {
+        // A session of its own may have been opened for it.
         let own = self.of_program.get(&to).copied();
         let of = own.or_else(|| self.of_program.get(&from).copied())?;
-        let of = Of {
-            built: of.built || builds,
-            ..of
-        };
-        self.of_program.insert(to, of);
+        self.of_program.insert(to, change(of));
         Some(of.session)
     }
 
@@ -486,16 +531,44 @@ impl Session {
             built: false,
             looked: false,
             told: 0,
+            bounding: None,
+            denied: 0,
+            line: String::new(),
             files: Reader::default(),
             living: Living::default(),
             before,
         }
     }
 
+    /// The refusal that a sample shows, where it is news: of what the build's own programs asked for and
+    /// its container does not hold.
+    fn denied(&mut self, e: &Evidence) -> Option<Denied> {
+        let Key {
+            cap,
+            result,
+            creds,
+            syscall,
+            ..
+        } = e.key;
+        let bit = 1u64.checked_shl(cap.into()).unwrap_or(0);
+        let lacks = self.bounding.is_some_and(|bounding| bounding & bit == 0);
+        if result == 0 || creds != creds::OWN || !lacks || bit == 0 || self.denied & bit != 0 {
+            return None;
+        }
+        self.denied |= bit;
+        Some(Denied {
+            cap,
+            comm: text(&e.comm),
+            syscall: (syscall != NO_SYSCALL).then_some(syscall),
+            line: self.line.clone(),
+        })
+    }
+
     /// Looks at what is executed while it is there.
     fn meet(&mut self, e: &Exec) {
         if e.flags & exec_flag::EXECUTOR != 0 {
             self.built = true;
+            self.bounding.get_or_insert(e.caps[3]);
             self.look(e.tgid);
         }
         if is_client(&e.path) && self.clients.len() < CLIENTS {
@@ -520,7 +593,7 @@ impl Opened {
 
 #[cfg(test)]
 mod tests {
-    use kcap_common::abi::{Key, record};
+    use kcap_common::abi::record;
 
     use super::*;
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use super::{
     kernel::{Finish, Open},
     late,
     mask::Mask,
-    route::{Opened, Seen, Session, Sorting},
+    route::{Denied, Opened, Seen, Session, Sorting},
     session::Options,
     signals::Signals,
     subject::{self, monotonic_ns, wall_ns},
@@ -67,6 +68,8 @@ pub enum Event {
     Watching,
     /// A session began.
     Opened(u64, Opened),
+    /// It was refused a capability that its container does not hold, for the first time.
+    Denied(u64, Denied),
     /// It is over.
     Ended(u64, Box<Over>),
     /// There is no room for a session.
@@ -348,11 +351,7 @@ impl Watch<'_> {
                     return Ok(SWEEP);
                 }
                 let behind = monotonic_ns().saturating_sub(opened.time_ns);
-                let layout = &self.trace.layout;
-                let place = (id & TREE == 0)
-                    .then(|| layout.place(&opened.cgroups))
-                    .flatten();
-                let cgroup = place.map(|p| layout.mount.join(p.strip_prefix("/").unwrap_or(&p)));
+                let cgroup = (id & TREE == 0).then(|| self.folder(id, &opened)).flatten();
                 self.running.insert(
                     id,
                     Running {
@@ -373,8 +372,25 @@ impl Watch<'_> {
                 }
                 Ok(Duration::ZERO)
             }
+            Seen::Denied(id, denied) => {
+                if self.running.contains_key(&id) {
+                    (self.on)(Event::Denied(id, denied));
+                }
+                Ok(SWEEP)
+            }
             Seen::Line(..) | Seen::Checks(..) => Ok(SWEEP),
         }
+    }
+
+    /// Where the processes of a container are.
+    fn folder(&self, id: u64, opened: &Opened) -> Option<PathBuf> {
+        let layout = &self.trace.layout;
+        layout.folder(id).or_else(|| {
+            let place = layout.place(&opened.cgroups)?;
+            let path = layout.mount.join(place.strip_prefix("/").unwrap_or(&place));
+            // As a cgroup namespace shows it, it can be another's.
+            (path.metadata().ok()?.ino() == id).then_some(path)
+        })
     }
 
     /// Nobody wants this one.

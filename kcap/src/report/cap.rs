@@ -94,6 +94,11 @@ impl Cap {
         1u64.checked_shl(u32::from(self.0)).unwrap_or(0)
     }
 
+    /// Its bit in a mask; 0 for a number that no mask has room for.
+    pub const fn mask(self) -> u64 {
+        if self.0 < 64 { 1 << self.0 } else { 0 }
+    }
+
     /// The capabilities of a set, by number.
     pub fn of_mask(mask: u64) -> impl Iterator<Item = Self> {
         (0..64).map(Self).filter(move |cap| mask & cap.bit() != 0)

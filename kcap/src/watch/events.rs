@@ -44,6 +44,22 @@ pub enum What {
         /// It ran before kcap did.
         late: bool,
     },
+    /// A build has just been denied what engines grant by default and its container does not hold. What
+    /// that comes to is told when it is over, as `refused`.
+    Denied {
+        /// Number of the session.
+        session: String,
+        /// Whose it is, as far as that is known by now.
+        identity: Identity,
+        /// The capability.
+        capability: Cap,
+        /// Name of the task that asked.
+        program: String,
+        /// The system call.
+        syscall: Option<String>,
+        /// What the executor logged last.
+        line: String,
+    },
     /// A build is over, and its report is written.
     Report {
         /// Number of the session.

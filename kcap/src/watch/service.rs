@@ -29,10 +29,10 @@ use super::{
 };
 use crate::{
     capture,
-    interpret::interpret,
-    record::{Opened, Over, Watched, rfc3339},
+    interpret::{interpret, syscall_name},
+    record::{Denied, Opened, Over, Watched, rfc3339},
     render::{self, Format, Style},
-    report::{Identity, Report},
+    report::{Cap, Identity, Report},
 };
 
 /// How long a report waits for whose it is.
@@ -167,6 +167,7 @@ impl Service {
         match what {
             Watched::Watching => self.notify.say("READY=1\nSTATUS=watching"),
             Watched::Opened(id, opened) => running.open(id, opened),
+            Watched::Denied(id, denied) => running.inner.denied(id, denied),
             Watched::Ended(id, over) => running.end(id, over),
             Watched::Refused(opened) => running.refuse(&opened),
             Watched::Reload => {
@@ -461,6 +462,31 @@ impl Inner {
             known.clear();
         }
         known.insert(id, whose);
+    }
+
+    /// Tells of a refusal as it happens.
+    fn denied(&self, id: u64, denied: Denied) {
+        let capability = Cap(denied.cap);
+        if capability.mask() & Cap::DOCKER_DEFAULT == 0 {
+            // What no engine grants, every build does without.
+            return;
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = match known.get(&id) {
+            // Nobody wants to hear it.
+            Some(Whose::Known(None)) => return,
+            Some(Whose::Known(Some(identity)) | Whose::Asked(identity)) => identity.clone(),
+            None => Identity::default(),
+        };
+        drop(known);
+        self.tell(What::Denied {
+            session: number(id),
+            identity,
+            capability,
+            program: denied.comm,
+            syscall: denied.syscall.and_then(syscall_name),
+            line: denied.line,
+        });
     }
 
     /// Whose it is; `None` where nobody wants it.

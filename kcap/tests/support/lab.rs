@@ -102,6 +102,40 @@ impl Group {
     }
 }
 
+/// Has a command run with these capabilities and no others, as a user that is nobody where `nobody`.
+pub fn confine(command: &mut Command, caps: u64, nobody: bool) {
+    const NOBODY: u32 = 65534;
+    let must = |r: i32| match r {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: system calls with integers and live structs alone.
+    unsafe {
+        command.pre_exec(move || {
+            for cap in (0..64).filter(|cap| caps >> cap & 1 == 0) {
+                // Refused beyond the last.
+                libc::prctl(libc::PR_CAPBSET_DROP, cap, 0, 0, 0);
+            }
+            if !nobody {
+                return Ok(());
+            }
+            must(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
+            must(libc::setgroups(0, std::ptr::null()))?;
+            must(libc::setresgid(NOBODY, NOBODY, NOBODY))?;
+            must(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
+            let header: [u32; 2] = [0x2008_0522, 0];
+            let (low, high) = (caps as u32, (caps >> 32) as u32);
+            let data = [low, low, low, high, high, high];
+            must(libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) as i32)?;
+            for cap in (0..64).filter(|cap| caps >> cap & 1 != 0) {
+                let raise = libc::PR_CAP_AMBIENT_RAISE;
+                must(libc::prctl(libc::PR_CAP_AMBIENT, raise, cap, 0, 0))?;
+            }
+            Ok(())
+        });
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         let end = Instant::now() + PATIENCE;

@@ -33,9 +33,13 @@ pub struct Watch {
 
 impl Watch {
     pub fn start(lab: &Lab, args: &[&str]) -> Self {
+        Self::start_as(lab, Command::new(programs::kcap()), args)
+    }
+
+    pub fn start_as(lab: &Lab, mut kcap: Command, args: &[&str]) -> Self {
         let out = PathBuf::from(lab.path("out"));
         let errors = PathBuf::from(lab.path("errors"));
-        let mut child = Command::new(programs::kcap())
+        let mut child = kcap
             .args(["watch", "--captures", "--out"])
             .arg(&out)
             .args(["--match", &lab.path("kaniko/executor")])

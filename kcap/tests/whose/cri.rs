@@ -152,13 +152,14 @@ impl Containerd {
     fn start(lab: &Lab, dockerfiles: &[(String, String)]) -> Self {
         // Not below /tmp: that may be in memory.
         let dir = TempDir::with_prefix_in("kcap-whose-", "/var/tmp").expect("a temporary folder");
-        let containerd = Self {
+        let mut containerd = Self {
             parent: format!("/kcap-test-{}", std::process::id()),
             dir,
             daemon: None,
             sandboxes: vec![],
         };
-        let place = |name: &str| containerd.dir.path().join(name).display().to_string();
+        let folder = containerd.dir.path().to_owned();
+        let place = |name: &str| folder.join(name).display().to_string();
         // The sandbox's program is the known one as well: it waits.
         let config = format!(
             "version = 2\nroot = {root:?}\nstate = {state:?}\nimports = []\n\
@@ -194,10 +195,8 @@ impl Containerd {
                 .args(["--address", &socket, "--namespace", "k8s.io"])
                 .args(import));
         }
-        Self {
-            daemon: Some(daemon),
-            ..containerd
-        }
+        containerd.daemon = Some(daemon);
+        containerd
     }
 
     fn socket(&self) -> PathBuf {

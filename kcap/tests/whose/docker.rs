@@ -35,7 +35,8 @@ impl Docker {
     fn start(lab: &Lab, dockerfiles: &[(String, String)]) -> Self {
         // Not below /tmp: that may be in memory.
         let dir = TempDir::with_prefix_in("kcap-whose-", "/var/tmp").expect("a temporary folder");
-        let place = |name: &str| dir.path().join(name).display().to_string();
+        let folder = dir.path().to_owned();
+        let place = |name: &str| folder.join(name).display().to_string();
         fs::write(place("daemon.json"), "{}").expect("a file");
         let mut dockerd = Command::new("dockerd");
         dockerd

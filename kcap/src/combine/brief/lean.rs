@@ -64,6 +64,14 @@ pub struct Subject<'a> {
     pub out_of_memory: bool,
     #[serde(default)]
     pub last_step: Option<u32>,
+    #[serde(borrow, default)]
+    pub identity: Option<Identity<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct Identity<'a> {
+    #[serde(borrow, default)]
+    pub project: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +150,9 @@ impl<'a> Lean<'a> {
                 late: subject.late,
                 out_of_memory: subject.out_of_memory,
                 last_step: subject.last_step,
+                identity: subject.identity.as_ref().map(|identity| Identity {
+                    project: identity.project.as_deref().map(Cow::Borrowed),
+                }),
             },
             complete: report.complete,
             interrupted: report.interrupted,

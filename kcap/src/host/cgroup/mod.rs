@@ -8,6 +8,7 @@ mod stale;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -171,6 +172,18 @@ impl Layout {
         })
     }
 
+    /// The folder of a group by its id, wherever it is in this hierarchy; `None` where it is no more, or
+    /// the kernel does not say (`open_by_handle_at(2)` takes DAC_READ_SEARCH).
+    pub fn folder(&self, id: u64) -> Option<PathBuf> {
+        let mount = fs::File::open(&self.mount).ok()?;
+        let group = by_handle(&mount, id).ok()?;
+        let path = fs::read_link(format!("/proc/self/fd/{}", group.as_raw_fd())).ok()?;
+        // One that was removed while it was looked at has another name.
+        fs::metadata(&path)
+            .is_ok_and(|meta| meta.ino() == id)
+            .then_some(path)
+    }
+
     /// Name of the controller's constant in the kernel's `enum cgroup_subsys_id`; `None` for the
     /// unified hierarchy.
     pub fn subsystem_constant(&self) -> Option<String> {
@@ -222,6 +235,36 @@ impl Layout {
         }
         Ok(target)
     }
+}
+
+/// Opens a group by its id: cgroup file systems take it for a file handle of type `FILEID_KERNFS`
+/// (fs/kernfs/mount.c, Linux 5.5 on).
+fn by_handle(mount: &fs::File, id: u64) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: u64,
+    }
+    let handle = Handle {
+        bytes: 8,
+        kind: 0xfe,
+        id,
+    };
+    // SAFETY: the descriptor is live, and the handle is one with as many bytes as it says.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            &raw const handle,
+            libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// A line of `/proc/self/cgroup`.

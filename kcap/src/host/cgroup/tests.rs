@@ -240,3 +240,15 @@ fn the_root_is_no_scope() {
     let error = layout.resolve(&layout.mount).unwrap_err().to_string();
     assert!(error.contains("root cgroup"), "{error}");
 }
+
+#[test]
+fn a_group_is_found_by_its_id_where_that_is_allowed() {
+    let layout = Layout::detect().unwrap();
+    let id = fs::metadata(&layout.own).unwrap().ino();
+    // Without DAC_READ_SEARCH the kernel does not say.
+    // SAFETY: takes nothing.
+    if unsafe { libc::geteuid() } == 0 {
+        assert_eq!(layout.folder(id), Some(layout.own.canonicalize().unwrap()));
+    }
+    assert_eq!(layout.folder(u64::MAX - 1), None);
+}
