@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use kcap::report::Report;
 use tempfile::TempDir;
 
 use crate::{
@@ -95,15 +96,22 @@ impl Docker {
     }
 
     /// Ends it, and sees that nothing is left.
-    fn end(mut self) {
+    fn end(self) {
         let ids = self.run(&["ps", "--all", "--quiet"]);
         let ids: Vec<&str> = ids.lines().collect();
         if !ids.is_empty() {
             self.run(&[&["rm", "--force"], &ids[..]].concat());
         }
+        let dir = self.dir.path().to_owned();
+        drop(self);
+        assert_no_mounts(&dir);
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
         self.daemon = None;
         unmount(&self.dir.path().join("exec/netns/default"));
-        assert_no_mounts(self.dir.path());
     }
 }
 
@@ -114,6 +122,20 @@ fn unmount(path: &Path) {
     unsafe {
         libc::umount2(path.as_ptr(), libc::MNT_DETACH);
     }
+}
+
+/// Sees that no check, program or outcome was lost. A container that is over before kcap comes to look at
+/// its files, as on a busy machine, takes their file capabilities with it: true for that, which its report
+/// has to say.
+fn is_counted(report: &Report) -> bool {
+    let late = report.loss.file_caps > 0;
+    let counted = Report {
+        complete: report.complete || late,
+        ..report.clone()
+    };
+    is_whole(&counted);
+    assert!(!(late && report.complete), "{:?}", report.loss);
+    late
 }
 
 /// Docker and the folder of the executor's paths, or why not.
@@ -169,13 +191,13 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
     }
     let lines = watch.wait("report", CONTAINERS);
     assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
-    let mut longest = 0;
+    let (mut longest, mut late) = (0, 0);
     for line in &lines {
         let report = watch.report(line);
         let identity = report.subject.identity.clone().expect("whose it is");
         let id = identity.container.clone().expect("a container");
         let (n, dockerfile, counts, image) = expected.remove(&id).expect("each once");
-        is_whole(&report);
+        late += usize::from(is_counted(&report));
         longest = longest.max(report.subject.duration_ms);
         assert_eq!(report.subject.exit_status, Some(0));
         assert_eq!(report.subject.dockerfile.as_ref(), Some(dockerfile));
@@ -206,7 +228,9 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
         assert!(name.starts_with(&format!("host/{project}/")), "{name}");
     }
     assert!(expected.is_empty(), "{expected:?}");
-    eprintln!("{CONTAINERS} builds of at most {longest} ms");
+    eprintln!(
+        "{CONTAINERS} builds of at most {longest} ms; {late} were over before their files were looked at"
+    );
     docker.end();
 }
 
