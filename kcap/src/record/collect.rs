@@ -16,6 +16,7 @@ use super::{
     kernel::{Raw, Ring},
     route::{Opened, Router, Seen, Session},
 };
+use crate::host::privileges;
 
 /// How often the ring buffer is looked at where nothing wakes kcap.
 const TICK_MS: i32 = 20;
@@ -50,17 +51,38 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts it; `tell` hears what happens.
+    /// Starts it; `tell` hears what happens. Of its capabilities the thread keeps those of `keep`.
     ///
     /// # Errors
-    /// The system's, where it has no thread or descriptor left.
-    pub fn start(ring: Ring, router: Router, tell: UnboundedSender<Seen>) -> Result<Self> {
+    /// The system's, where it has no thread or descriptor left, or takes no capabilities back.
+    pub fn start(
+        ring: Ring,
+        router: Router,
+        tell: UnboundedSender<Seen>,
+        keep: Option<u64>,
+    ) -> Result<Self> {
         let (rung, bell) = io::pipe().context("cannot make a pipe")?;
         let (asks, asked) = mpsc::channel();
+        let (ready, started) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("kcap-collect".into())
-            .spawn(move || collect(ring, router, &asked, rung, &tell))
+            .spawn(move || {
+                // That takes SYS_NICE, which is not needed later.
+                run_at_once();
+                let limited = keep.map_or(Ok(()), privileges::limit);
+                let failed = limited.is_err();
+                // Who started it waits for this.
+                let _ = ready.send(limited);
+                match failed {
+                    true => Ok(router),
+                    false => collect(ring, router, &asked, rung, &tell),
+                }
+            })
             .context("cannot start a thread")?;
+        started
+            .recv()
+            .map_err(|_| ended())?
+            .context("cannot give up capabilities that are not needed")?;
         Ok(Self {
             asks,
             bell,
@@ -162,7 +184,6 @@ fn collect(
     rung: io::PipeReader,
     tell: &UnboundedSender<Seen>,
 ) -> Result<Router> {
-    run_at_once();
     // Nobody listens any more where kcap is ending.
     let mut tell = |seen| _ = tell.send(seen);
     let rung = OwnedFd::from(rung);

@@ -20,6 +20,7 @@ use super::{
     inside,
     kernel::{Finish, Raw},
 };
+use crate::host::cgroup::Layout;
 
 /// Commands that have a daemon start a container, with what runs in it at the end of their own
 /// command line.
@@ -189,6 +190,8 @@ struct Of {
 pub struct Router {
     base: u64,
     sorting: Sorting,
+    /// Where control groups are found by their ids.
+    layout: Option<Layout>,
     sessions: BTreeMap<u64, Session>,
     of_program: HashMap<u32, Of>,
     /// Sessions that nobody wants, or that were taken out: nothing of them may add up.
@@ -203,11 +206,18 @@ impl Router {
         Self {
             base,
             sorting,
+            layout: None,
             sessions: BTreeMap::new(),
             of_program: HashMap::new(),
             gone: HashMap::new(),
             strays: Strays::default(),
         }
+    }
+
+    /// Has it find the control groups of sessions in this hierarchy.
+    pub fn within(mut self, layout: Layout) -> Self {
+        self.layout = Some(layout);
+        self
     }
 
     /// Takes one record; `tell` hears what others may want to know at once.
@@ -255,7 +265,7 @@ impl Router {
                 if opens && !self.gone.contains_key(&session) {
                     let opened = Opened {
                         late: e.how == how::LATE,
-                        ..self.read(e.tgid, time)
+                        ..self.read(session, e.tgid, time)
                     };
                     tell(Seen::Opened(session, opened.clone()));
                     self.session(session).opened.get_or_insert(opened);
@@ -319,7 +329,7 @@ impl Router {
             time: e.time,
             comm: [0; 16],
         };
-        let opened = self.read(e.tgid, e.time);
+        let opened = self.read(of.session, e.tgid, e.time);
         tell(Seen::Opened(id, opened.clone()));
         let new = self.session(id);
         new.opened = Some(opened);
@@ -501,17 +511,44 @@ impl Router {
         Some(of.session)
     }
 
-    /// Looks at a process that is about to run the executor.
-    fn read(&self, pid: u32, time_ns: u64) -> Opened {
+    /// The control groups of a process, in the lines of `/proc/PID/cgroup`. The group of its session is
+    /// known by its id, which outlives the process by some milliseconds and waits for no lock: the
+    /// kernel writes that file under the one that it makes and removes groups with. Where that says of
+    /// no container, it is the file.
+    fn cgroups(&self, session: u64, pid: u32) -> String {
+        let layout = self.layout.as_ref().filter(|_| session & TREE == 0);
+        let own = layout.and_then(|layout| layout.line(session));
+        if let Some(own) = own.as_ref().filter(|own| names_container(own)) {
+            return own.clone();
+        }
+        let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        match own {
+            Some(own) if lines.is_empty() => own,
+            _ => lines,
+        }
+    }
+
+    /// Looks at a process that is about to run the executor, in this session.
+    fn read(&self, session: u64, pid: u32, time_ns: u64) -> Opened {
+        // What is gone first comes first.
+        let command = inside::command(pid);
+        let variables = inside::variables(pid, &self.sorting.variables);
         Opened {
-            cgroups: fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(),
-            command: inside::command(pid),
-            variables: inside::variables(pid, &self.sorting.variables),
+            cgroups: self.cgroups(session, pid),
+            command,
+            variables,
             pid,
             time_ns,
             late: false,
         }
     }
+}
+
+/// Whether lines of control groups name a container: by an id of 64 hexadecimal digits.
+fn names_container(lines: &str) -> bool {
+    lines
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .any(|part| part.len() == 64)
 }
 
 /// Whether a path, as the kernel side gives it, is that of an engine's client.

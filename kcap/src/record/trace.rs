@@ -114,12 +114,13 @@ impl Trace {
             describe(&tracer, loading.elapsed(), note);
         }
         let ring = tracer.ring()?;
+        let (tell, told) = mpsc::unbounded_channel();
+        let router = Router::new(clock.base_ns, sorting).within(layout.clone());
+        let collector = Collector::start(ring, router, tell, options.keep)?;
         if let Some(keep) = options.keep {
-            // Before there is another thread, which would keep its own.
+            // Before there is any other thread, which would keep its own.
             privileges::limit(keep).context("cannot give up capabilities that are not needed")?;
         }
-        let (tell, told) = mpsc::unbounded_channel();
-        let collector = Collector::start(ring, Router::new(clock.base_ns, sorting), tell)?;
         let trace = Self {
             tracer,
             collector,
