@@ -207,7 +207,7 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
             "{dockerfile}"
         );
         assert_eq!(identity.runtime.as_deref(), Some("docker"));
-        assert_eq!(identity.name, Some(format!("build-{n}")));
+        assert_eq!(identity.name, Some(format!("build-{n}")), "{}", watch.errors());
         assert_eq!(identity.image.as_deref(), Some(image));
         assert_eq!(identity.labels, [("team".into(), format!("t{n}"))].into());
         let project = if n % 2 == 0 {

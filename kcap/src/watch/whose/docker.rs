@@ -1,6 +1,9 @@
-//! What Docker's API says of a container; podman answers the same way. Among a container's labels are those
-//! of its image, which are the word of whoever made the image: they count where labels are asked for, and
-//! say nothing of whose build it is.
+//! What Docker's API says of a container; podman answers the same way. Containers are listed, and not
+//! inspected: Docker answers for a list at once, and for one container only when it is done with starting
+//! it.
+//!
+//! Among a container's labels are those of its image, which are the word of whoever made the image: they
+//! count where labels are asked for, and say nothing of whose build it is.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,14 +19,18 @@ use super::{
 
 type Labels = BTreeMap<String, String>;
 
-/// What is read of `GET /containers/ID/json`.
+/// What is read of each container in `GET /containers/json`.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Container {
-    name: String,
-    /// The image's id.
+    id: String,
+    /// The first is its own, others are what it is called where it is linked.
+    names: Option<Vec<String>>,
+    /// As it was asked for; its id where that is another image by now.
     image: String,
-    config: Option<Config>,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    labels: Option<Labels>,
 }
 
 /// What is read of `GET /images/ID/json`.
@@ -36,41 +43,41 @@ struct Image {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Config {
-    /// As it was asked for.
-    image: Option<String>,
     labels: Option<Labels>,
 }
 
 /// Asks about the first of these containers that is known there.
 pub async fn ask(socket: &Path, containers: &[String]) -> Result<Option<Told>> {
     let mut connection = Connection::open(socket).await?;
-    for id in containers {
-        let answer = connection.get(&format!("/containers/{id}/json")).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            continue;
-        }
-        let container: Container = parsed(&answer)?;
-        let of_image = match &container {
-            Container {
-                image,
-                config:
-                    Some(Config {
-                        labels: Some(labels),
-                        ..
-                    }),
-                ..
-            } if labels.keys().any(|name| labels::tells(name)) && is_image(image) => {
-                let answer = connection.get(&format!("/images/{image}/json")).await?;
-                match answer.status {
-                    StatusCode::NOT_FOUND => None,
-                    _ => parsed::<Image>(&answer)?.config,
-                }
+    let answer = connection.get(&listing(containers)).await?;
+    let mut listed: Vec<Container> = parsed(&answer)?;
+    let known = |id: &String| listed.iter().position(|container| container.id == *id);
+    let Some(at) = containers.iter().find_map(known) else {
+        return Ok(None);
+    };
+    let container = listed.swap_remove(at);
+    let labels = container.labels.iter().flatten();
+    let of_image =
+        if labels.clone().any(|(name, _)| labels::tells(name)) && is_image(&container.image_id) {
+            let path = format!("/images/{}/json", container.image_id);
+            let answer = connection.get(&path).await?;
+            match answer.status {
+                StatusCode::NOT_FOUND => None,
+                _ => Some(parsed::<Image>(&answer)?),
             }
-            _ => None,
+        } else {
+            None
         };
-        return Ok(Some(told(id, container, of_image, &answer.server)));
-    }
-    Ok(None)
+    Ok(Some(told(container, of_image, &answer.server)))
+}
+
+/// The path that lists containers by their ids, which are hexadecimal: `filters={"id":[…]}`.
+fn listing(containers: &[String]) -> String {
+    let ids: Vec<String> = (containers.iter())
+        .map(|id| format!("%22{id}%22"))
+        .collect();
+    let ids = ids.join("%2C");
+    format!("/containers/json?all=true&filters=%7B%22id%22%3A%5B{ids}%5D%7D")
 }
 
 /// What an answer holds.
@@ -89,12 +96,11 @@ fn is_image(id: &str) -> bool {
 
 /// What the answers come to. `of_image`: `None` where the image could not be asked about; nobody knows
 /// then which labels are its own.
-fn told(id: &str, container: Container, of_image: Option<Config>, server: &str) -> Told {
-    let config = container.config.unwrap_or_default();
-    let labels = config.labels.unwrap_or_default();
+fn told(container: Container, of_image: Option<Image>, server: &str) -> Told {
+    let labels = container.labels.unwrap_or_default();
     let given = match of_image {
         Some(image) => {
-            let of_image = image.labels.unwrap_or_default();
+            let of_image = image.config.and_then(|c| c.labels).unwrap_or_default();
             let own = |(name, value): &(&String, &String)| of_image.get(*name) != Some(*value);
             let own = labels.iter().filter(own);
             own.map(|(name, value)| (name.clone(), value.clone()))
@@ -102,12 +108,16 @@ fn told(id: &str, container: Container, of_image: Option<Config>, server: &str) 
         }
         None => Labels::new(),
     };
+    let name = container.names.and_then(|names| {
+        let own = |name: &String| !name.trim_start_matches('/').contains('/');
+        names.into_iter().find(own)
+    });
     let podman = server.to_ascii_lowercase().contains("libpod");
     Told {
-        container: id.to_owned(),
+        container: container.id,
         runtime: Some(if podman { "podman" } else { "docker" }),
-        name: Some(container.name.trim_start_matches('/').to_owned()),
-        image: config.image,
+        name: name.map(|name| name.trim_start_matches('/').to_owned()),
+        image: Some(container.image),
         pod: pod(&labels),
         labels,
         given,
@@ -141,9 +151,12 @@ mod tests {
     }
 
     fn answers(container: serde_json::Value, image: serde_json::Value, server: &str) -> Told {
-        let container = serde_json::from_value(container).unwrap();
-        let image = serde_json::from_value::<Image>(image).unwrap();
-        told(&id(), container, image.config, server)
+        let container: Container = serde_json::from_value(container).unwrap();
+        let container = Container {
+            id: id(),
+            ..container
+        };
+        told(container, serde_json::from_value(image).unwrap(), server)
     }
 
     /// As a build in this container is told, whose control group names this pod.
@@ -160,14 +173,13 @@ mod tests {
     #[test]
     fn name_image_labels_and_what_the_runner_says() {
         let container = json!({
-            "Id": id(), "Name": "/runner-x-project-1-concurrent-0-build",
-            "Image": format!("sha256:{}", "cd".repeat(32)),
-            "State": {"Pid": 7}, "HostConfig": null,
-            "Config": {"Image": "kaniko:debug", "Env": ["SECRET=1"], "Labels": {
+            "Names": ["/other/alias", "/runner-x-project-1-concurrent-0-build"],
+            "Image": "kaniko:debug", "ImageID": format!("sha256:{}", "cd".repeat(32)),
+            "State": "running", "HostConfig": null, "Labels": {
                 "com.gitlab.gitlab-runner.job.url": "https://h/group/app/-/jobs/42",
                 "com.gitlab.gitlab-runner.job.sha": "0123abcd",
                 "team": "blue",
-            }},
+            },
         });
         let image = json!({"Config": {"Labels": {"team": "blue"}}});
         let found = identity(answers(container, image, "Docker/28.2.2 (linux)"), None);
@@ -183,8 +195,7 @@ mod tests {
 
     #[test]
     fn podman_says_that_it_is_podman_and_nothing_may_be_null() {
-        let container =
-            json!({"Name": "build", "Image": "cd".repeat(32), "Config": {"Labels": null}});
+        let container = json!({"Names": ["build"], "ImageID": "cd".repeat(32), "Labels": null});
         let found = identity(answers(container, json!({}), "Libpod/4.3.1 (linux)"), None);
         assert_eq!(found.runtime.as_deref(), Some("podman"));
         assert_eq!(found.image, None);
@@ -196,24 +207,24 @@ mod tests {
             "com.gitlab.gitlab-runner.job.url": "https://h/other/app/-/jobs/1",
             "kcap/commit": "feed", "team": "red",
         });
-        let container = json!({"Name": "/x", "Config": {"Labels": labels}});
+        let container = json!({"Names": null, "Labels": labels});
         let image = json!({"Config": {"Labels": labels}});
         let found = identity(answers(container.clone(), image, ""), None);
         assert_eq!((found.project, found.commit), (None, None));
         // Where labels are asked for, they are labels.
         assert_eq!(found.labels["team"], "red");
         // What cannot be told apart is the image's.
-        let found = identity(answers(container, json!({}), ""), None);
+        let found = identity(answers(container, json!(null), ""), None);
         assert_eq!((found.project, found.commit), (None, None));
     }
 
     #[test]
     fn a_pod_is_its_control_groups() {
         let container = |uid: &str| {
-            json!({"Name": "/k8s_build_app", "Config": {"Labels": {
+            json!({"Names": ["/k8s_build_app"], "Labels": {
                 "io.kubernetes.pod.uid": uid, "io.kubernetes.pod.namespace": "team-a",
                 "io.kubernetes.pod.name": "app-x7k2p",
-            }}})
+            }})
         };
         let found = identity(answers(container(UID), json!({}), ""), Some(UID));
         assert_eq!(found.namespace.as_deref(), Some("team-a"));
@@ -224,6 +235,19 @@ mod tests {
             assert_eq!((found.namespace, found.pod), (None, None));
             assert_eq!(found.pod_uid.as_deref(), uid);
         }
+    }
+
+    #[test]
+    fn containers_are_listed_by_their_ids() {
+        let path = listing(&["ab".into(), "cd".into()]);
+        let filters = path.split_once("filters=").unwrap().1;
+        let plain = (filters.replace("%7B", "{").replace("%7D", "}"))
+            .replace("%5B", "[")
+            .replace("%5D", "]")
+            .replace("%22", "\"")
+            .replace("%2C", ",")
+            .replace("%3A", ":");
+        assert_eq!(plain, r#"{"id":["ab","cd"]}"#);
     }
 
     #[test]
@@ -248,7 +272,7 @@ mod tests {
             labels.insert("io.kubernetes.pod.uid".into(), UID.into());
             labels.insert("io.kubernetes.pod.namespace".into(), "team-b".into());
             labels.insert("io.kubernetes.pod.name".into(), "x".into());
-            let container = json!({"Name": "/x", "Config": {"Labels": labels}});
+            let container = json!({"Names": null, "Labels": labels});
             let found = identity(answers(container, json!({"Config": {}}), ""), None);
             prop_assert_eq!(found.namespace, None);
             prop_assert_eq!(found.container, Some(id()));

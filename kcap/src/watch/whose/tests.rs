@@ -78,14 +78,16 @@ fn one_that_comes_later_is_asked() {
     let dir = TempDir::new().unwrap();
     let engine = engine(Kind::Docker, &dir, false);
     assert_eq!(ask(&engine), Ok(false));
-    serve(&dir, http("200 OK", r#"{"Name": "/build", "Config": {}}"#));
+    serve(&dir, http("200 OK", &format!(r#"[{{"Id": "{}"}}]"#, id())));
     assert_eq!(ask(&engine), Ok(true));
 }
 
 #[test]
 fn what_it_does_not_know_is_no_error_and_what_is_no_answer_is_one() {
     for (answer, said) in [
-        (http("404 Not Found", "{}"), None),
+        (http("200 OK", "[]"), None),
+        (http("200 OK", r#"[{"Id": "of another"}]"#), None),
+        (http("200 OK", "{}"), Some("not Docker's")),
         (http("500 Oh", "{}"), Some("HTTP status 500")),
         (http("200 OK", "[1, 2"), Some("not Docker's")),
         (b"SSH-2.0-x\r\n".to_vec(), Some("")),
