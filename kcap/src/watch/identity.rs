@@ -94,7 +94,9 @@ fn container<'a>(part: &'a str, above: &str) -> Option<(Option<&'static str>, &'
 
 /// The UID in the name of a pod's cgroup: `podUID`, `kubepods-burstable-podUID.slice` with `_` for `-`.
 fn pod(part: &str) -> Option<String> {
-    let name = part.strip_suffix(".slice").unwrap_or(part);
+    // containerd's driver for systemd, where there is none, puts the container behind it.
+    let name = part.split(':').next().unwrap_or(part);
+    let name = name.strip_suffix(".slice").unwrap_or(name);
     let uid = match name.rfind("-pod") {
         Some(at) if name.contains("kubepods") || name.contains("kubelet") => &name[at + 4..],
         _ => name.strip_prefix("pod")?,
