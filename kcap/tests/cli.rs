@@ -22,3 +22,5 @@ mod many;
 mod names;
 #[path = "cli/outputs.rs"]
 mod outputs;
+#[path = "cli/pages.rs"]
+mod pages;

@@ -1,5 +1,6 @@
 //! kcap's own tasks, run as `cargo xtask TASK`.
 
+mod answer;
 mod bench;
 mod bpf;
 mod captures;
@@ -14,6 +15,11 @@ mod test;
 mod truth;
 mod verdicts;
 mod vm;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "shared with kcap's tests, which use the rest")]
+#[path = "../../kcap/tests/support/pages.rs"]
+mod pages;
 
 use std::process::ExitCode;
 
@@ -44,6 +50,8 @@ enum Task {
     Captures(captures::Args),
     /// Hold what kcap says of the corpus' captures against what replays found
     Verdicts(verdicts::Args),
+    /// Say which set of capabilities builds how many Dockerfiles of the corpus
+    Answer(answer::Args),
     /// Prove the corpus with the real Kaniko, and hold the proofs against what other replays found
     Proofs(proofs::Args),
     /// Hold what kcap says of the corpus on other kernels, and with more or less allowed, against that
@@ -62,6 +70,7 @@ fn main() -> ExitCode {
         Task::Truth(args) => truth::run(&args),
         Task::Captures(args) => captures::run(&args),
         Task::Verdicts(args) => verdicts::run(&args),
+        Task::Answer(args) => answer::run(&args),
         Task::Proofs(args) => proofs::run(&args),
         Task::Kernels(args) => kernels::run(&args),
         Task::Vm(args) => vm::run(&args),
@@ -75,5 +84,37 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_that_pages_name_are_tasks() {
+        let (mut wrong, mut count) = (vec![], 0);
+        for page in pages::pages(&sh::workspace()) {
+            let text = std::fs::read_to_string(&page).unwrap();
+            let (blocks, spans) = pages::split(&text);
+            let blocks = blocks.iter().flat_map(|block| block.commands("cargo"));
+            let spans = spans.into_iter();
+            let spans = spans.filter(|(_, span)| span.starts_with("cargo xtask "));
+            for (line, command) in blocks.chain(spans) {
+                let words = pages::words(&command);
+                let Some(["cargo", "xtask"]) = words.get(..2).map(|two| [&*two[0], &*two[1]])
+                else {
+                    continue;
+                };
+                count += 1;
+                // With the comment that a shell leaves out.
+                let words = words.iter().skip(1).take_while(|word| *word != "#");
+                if let Err(error) = Cli::try_parse_from(words) {
+                    wrong.push(format!("{}:{line}: {command}: {error}", page.display()));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(count > 5, "only {count} were found");
     }
 }
