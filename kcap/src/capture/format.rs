@@ -31,13 +31,13 @@ pub struct Limits {
     /// Most bytes: those of the text, and those that its items take in memory. A million programs
     /// take less.
     pub bytes: u64,
-    /// Most times that it may unpack to its own size, once that is [`SMALL`]: honest ones come to
-    /// twenty or thirty times, a bomb to a thousand.
+    /// How many times its packed size `bytes` may come to, beyond [`SMALL`]: an honest one has less
+    /// than a hundred, a bomb a thousand.
     pub ratio: u64,
 }
 
-/// Unpacked bytes up to which a capture may be packed as well as can be.
-const SMALL: u64 = 64 << 20;
+/// Bytes, as in [`Limits::bytes`], up to which a capture may be packed as well as can be.
+const SMALL: u64 = 16 << 20;
 
 impl Limits {
     /// What [`read`] applies.
@@ -316,8 +316,7 @@ fn read_within(from: impl Read, limits: Limits) -> Result<Capture, ReadError> {
         })),
         buffer: Vec::new(),
         number: 0,
-        unpacked: 0,
-        left: limits.bytes,
+        used: 0,
         limits,
     };
     let header = lines.next()?.ok_or(ReadError::NotACapture)?;
@@ -446,8 +445,8 @@ struct Lines<R> {
     from: BufReader<GzDecoder<Counting<R>>>,
     buffer: Vec<u8>,
     number: u64,
-    unpacked: u64,
-    left: u64,
+    /// Of [`Limits::bytes`].
+    used: u64,
     limits: Limits,
 }
 
@@ -487,14 +486,6 @@ impl<R: Read> Lines<R> {
                 limit: "the longest line read",
             });
         }
-        self.unpacked += self.buffer.len() as u64;
-        let packed = self.from.get_ref().get_ref().read;
-        if self.unpacked > SMALL.max(packed.saturating_mul(self.limits.ratio)) {
-            return Err(ReadError::TooLarge {
-                line: self.number,
-                limit: "a capture of that many packed bytes unpacks to",
-            });
-        }
         self.charge(self.buffer.len())?;
         if self.buffer.last() != Some(&b'\n') {
             return Err(if first {
@@ -529,14 +520,19 @@ impl<R: Read> Lines<R> {
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), ReadError> {
-        self.left = self
-            .left
-            .checked_sub(bytes as u64)
-            .ok_or(ReadError::TooLarge {
-                line: self.number,
-                limit: "the bytes that are read",
-            })?;
-        Ok(())
+        self.used = self.used.saturating_add(bytes as u64);
+        let packed = self.from.get_ref().get_ref().read;
+        let limit = if self.used > self.limits.bytes {
+            "the bytes that are read"
+        } else if self.used > SMALL.max(packed.saturating_mul(self.limits.ratio)) {
+            "a capture of so few packed bytes unpacks to"
+        } else {
+            return Ok(());
+        };
+        Err(ReadError::TooLarge {
+            line: self.number,
+            limit,
+        })
     }
 }
 

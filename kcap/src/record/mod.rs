@@ -16,6 +16,9 @@ mod signals;
 mod subject;
 mod trace;
 
+#[cfg(fuzzing)]
+pub(crate) use inside::option as executor_option;
+
 pub use builds::{Builds, Event, Job, build};
 pub use late::{Running, attach};
 pub use session::{Failure, Options, Run, run};
