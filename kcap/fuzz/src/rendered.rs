@@ -11,9 +11,6 @@ use kcap::explain::explain;
 use kcap::render::{self, CheckFormat, Format, Style, Wrap};
 use kcap::report::{self, Cap, Report};
 
-/// Most kinds of decisions that reports of many are read with.
-const KINDS: usize = 2000;
-
 /// What a terminal or a reader may be misled by, newlines apart. Not kcap's own list, so that a gap in
 /// that one is seen.
 fn is_unsafe(c: char) -> bool {
@@ -57,6 +54,10 @@ fn named(caps: &[Cap]) -> BTreeSet<Cap> {
 /// One report, in every format.
 pub fn report(report: &Report) {
     for format in formats() {
+        // A statement is about a Dockerfile, and refused where none is known.
+        if format == Format::InToto && report.subject.dockerfile_sha256.is_none() {
+            continue;
+        }
         let what = format!("{format:?} of a report");
         let text = text(&what, |to| {
             render::write(report, format, Style::default(), to)
@@ -109,7 +110,9 @@ pub fn builds(builds: Vec<Build>) {
             "{need:?} is not answered by {union:?}"
         );
     }
-    for format in formats() {
+    let mut reports = builds.iter().filter_map(|build| build.report.as_ref());
+    let stated = reports.all(|report| report.subject.dockerfile_sha256.is_some());
+    for format in formats().filter(|format| stated || *format != Format::InToto) {
         let what = format!("{format:?} of a matrix");
         let text = text(&what, |to| {
             render::write_matrix(&matrix, format, Style::default(), to)
@@ -174,10 +177,4 @@ pub fn check(check: &Check) {
             _ => {}
         }
     }
-}
-
-/// Whether choosing a set for this many kinds of decisions is bounded by whoever reads reports.
-pub fn is_bounded(builds: &[Build]) -> bool {
-    let runs = builds.iter().flat_map(|build| &build.runs);
-    runs.map(|run| run.needs.len()).max().unwrap_or(0) <= KINDS
 }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ADDRESSES: u64 = 4 << 30;
 
 /// What is written to standard input, over and over, until kcap does not read on.
-struct Endless {
+pub struct Endless {
     first: Vec<u8>,
     then: Vec<u8>,
 }
@@ -30,6 +30,7 @@ struct Endless {
 #[track_caller]
 fn refused(place: &Place, subcommand: &str, args: &[&str], endless: Option<Endless>) -> String {
     let mut command = place.subcommand(subcommand, args);
+    command.stdout(Stdio::null());
     if endless.is_some() {
         command.stdin(Stdio::piped());
     }
@@ -47,11 +48,10 @@ fn refused(place: &Place, subcommand: &str, args: &[&str], endless: Option<Endle
 }
 
 /// Exit status, standard error, most memory in KiB, and time.
-#[expect(
-    clippy::zombie_processes,
-    reason = "wait4 waits for it, and tells its memory"
-)]
-fn bounded(mut command: Command, endless: Option<Endless>) -> (i32, String, i64, Duration) {
+///
+/// What `wait4` says of memory is that of this process too, which was the child's before it executed
+/// kcap: so the child's own high-water mark is looked at as long as it runs.
+pub fn bounded(mut command: Command, endless: Option<Endless>) -> (i32, String, i64, Duration) {
     let limit = libc::rlimit {
         rlim_cur: ADDRESSES,
         rlim_max: ADDRESSES,
@@ -64,7 +64,7 @@ fn bounded(mut command: Command, endless: Option<Endless>) -> (i32, String, i64,
         });
     }
     let started = Instant::now();
-    let mut child = command.stdout(Stdio::null()).spawn().expect("kcap starts");
+    let mut child = command.spawn().expect("kcap starts");
     let writer = child.stdin.take().zip(endless).map(|(mut to, text)| {
         thread::spawn(move || {
             // It ends with a broken pipe.
@@ -74,24 +74,34 @@ fn bounded(mut command: Command, endless: Option<Endless>) -> (i32, String, i64,
             }
         })
     });
-    let mut told = String::new();
     let mut stderr = child.stderr.take().expect("it is piped");
-    stderr.read_to_string(&mut told).expect("it is text");
-    let (mut status, id) = (0, i32::try_from(child.id()).expect("it is small"));
-    // SAFETY: plain numbers, filled in by the kernel.
-    let mut used: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: our child, which nobody else waits for, and places that outlive the call.
-    let ended = unsafe { libc::wait4(id, &raw mut status, 0, &raw mut used) };
-    assert_eq!(ended, id);
+    let reader = thread::spawn(move || {
+        let mut told = String::new();
+        stderr.read_to_string(&mut told).expect("it is text");
+        told
+    });
+    let mut most = 0;
+    let status = loop {
+        most = peak(child.id()).unwrap_or(0).max(most);
+        if let Some(status) = child.try_wait().expect("it is ours") {
+            break status;
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    let told = reader.join().expect("it is text");
     if let Some(writer) = writer {
         writer.join().expect("it ends with the pipe");
     }
-    let code = if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        -1
-    };
-    (code, told, used.ru_maxrss, started.elapsed())
+    (status.code().unwrap_or(-1), told, most, started.elapsed())
+}
+
+/// Most memory in KiB that a running process has held since it executed its program.
+fn peak(pid: u32) -> Option<i64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// gzip of `first` and then `then` so often that there are at least `bytes` of it, without compressing
@@ -204,7 +214,11 @@ fn what_is_deep_or_dense_is_refused_within_the_limit_too() {
     for (start, then, part) in [
         ("{\"a\":", "[", "EOF while parsing"),
         ("{\"a\":", "{\"a\":", "EOF while parsing"),
-        ("{\"schema\":\"kcap.report/v1\",\"tool\":", "[", "malformed report"),
+        (
+            "{\"schema\":\"kcap.report/v1\",\"tool\":",
+            "[",
+            "malformed report",
+        ),
         // Three bytes each, and in memory eight times as much.
         (start, "\",\"", "more than 4194304 values"),
     ] {

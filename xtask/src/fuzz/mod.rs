@@ -210,7 +210,8 @@ impl Fuzzers {
         if output.status.success() {
             return Ok(());
         }
-        let last: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
+        let is_told = |line: &&str| !line.starts_with(['#', '"']) && !line.contains("NEW_FUNC[");
+        let last: Vec<&str> = told.lines().filter(is_told).collect();
         for line in &last[last.len().saturating_sub(40)..] {
             eprintln!("{line}");
         }
