@@ -203,7 +203,7 @@ impl Fuzzers {
             .with_context(|| format!("cannot run `{}`", sh::shown(&command)))?;
         let told = String::from_utf8_lossy(&output.stderr);
         let figures = told.lines().filter(|line| line.starts_with("stat::"));
-        let done = told.lines().rfind(|line| line.starts_with('#'));
+        let done = told.lines().rfind(|line| line.contains("\tDONE "));
         for line in done.into_iter().chain(figures) {
             println!("{line}");
         }
