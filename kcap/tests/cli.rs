@@ -14,6 +14,8 @@ mod commands;
 mod compare;
 #[path = "cli/harness.rs"]
 mod harness;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/interrupts.rs"]
 mod interrupts;
 #[path = "cli/many.rs"]

@@ -6,6 +6,7 @@ mod bpf;
 mod captures;
 mod corpus;
 mod demo;
+mod fuzz;
 mod kernels;
 mod lab;
 mod proofs;
@@ -42,6 +43,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every tier of tests that this machine can run
     Test(test::Args),
+    /// Feed kcap what nobody meant to write, and hold what it makes of it against what must be so
+    Fuzz(fuzz::Args),
     /// Measure what tracing costs, beside bpftrace and programs that do nothing
     Bench(bench::Args),
     /// Find by replays which capabilities each Dockerfile of the corpus needs
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Bpf(args) => bpf::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Truth(args) => truth::run(&args),
         Task::Captures(args) => captures::run(&args),

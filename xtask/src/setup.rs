@@ -39,10 +39,12 @@ pub enum Need {
     Bpf,
     /// Comparing with bpftrace
     Bench,
+    /// Fuzzing
+    Fuzz,
 }
 
 /// Debian packages, the program that shows one is not needed, and who needs it.
-const PACKAGES: [(&str, Option<&str>, &[Need]); 19] = [
+const PACKAGES: [(&str, Option<&str>, &[Need]); 20] = [
     (
         "buildah",
         Some("buildah"),
@@ -68,6 +70,7 @@ const PACKAGES: [(&str, Option<&str>, &[Need]); 19] = [
     ("qemu-system-x86", Some("qemu-system-x86_64"), &[Need::Test]),
     ("bpftrace", Some("bpftrace"), &[Need::Bench]),
     ("gcc", Some("cc"), &[Need::Engines, Need::Test, Need::Bpf]),
+    ("g++", Some("c++"), &[Need::Fuzz]),
     ("libc6-dev", None, &[Need::Engines, Need::Test, Need::Bpf]),
     ("llvm-22-dev", None, &[Need::Bpf]),
     ("libpolly-22-dev", None, &[Need::Bpf]),

@@ -157,5 +157,6 @@ fn read(path: &Path) -> Result<String> {
     if bytes.len() as u64 > LARGEST {
         bail!("it is larger than {} MiB", LARGEST >> 20);
     }
+    input::are_few(&bytes)?;
     String::from_utf8(bytes).context("it is no text")
 }

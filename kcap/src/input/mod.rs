@@ -2,6 +2,8 @@
 //! They can be anybody's: cut, hostile, or of any size.
 
 mod many;
+#[cfg(test)]
+mod older;
 
 pub use many::{Many, builds};
 
@@ -19,6 +21,9 @@ use crate::{capture, combine, interpret};
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Largest report read, in bytes.
 const LIMIT: u64 = 256 << 20;
+/// Most commas in one: about what its values are, each of which takes more memory than its text can
+/// tell. Thirty thousand Dockerfiles in one matrix come to fewer.
+const VALUES: usize = 4 << 20;
 /// What kcap writes, for whoever gave something else.
 const GIVE: &str = "give a file that kcap wrote with --capture or --report";
 
@@ -94,7 +99,11 @@ fn parse(text: &[u8], name: &str, keep: Keep) -> anyhow::Result<Content> {
             let dockerfile = brief.dockerfile.clone();
             Build::reduced(dockerfile.unwrap_or_else(|| name.to_owned()), vec![brief])
         }),
-        Keep::Reports => report::from_json(text).map(|report| build(name, report, keep)),
+        Keep::Reports => report::from_json(text).and_then(|report| {
+            let build = build(name, report, keep);
+            combine::are_few(&build.runs)?;
+            Ok(build)
+        }),
     };
     match build {
         Ok(build) => Ok(Content::One(Box::new(build))),
@@ -157,6 +166,18 @@ fn take(input: impl Read, length: u64, text: &mut Vec<u8>) -> anyhow::Result<()>
     }
     if length > LIMIT || text.len() as u64 > LIMIT {
         bail!("it is larger than {} MiB, which no report is", LIMIT >> 20);
+    }
+    are_few(text)
+}
+
+/// Whether a JSON text has no more values than a report can have.
+///
+/// # Errors
+/// Where it has.
+pub fn are_few(text: &[u8]) -> anyhow::Result<()> {
+    // Where it is short, so are they.
+    if text.len() > VALUES && text.iter().filter(|b| **b == b',').count() > VALUES {
+        bail!("it has more than {VALUES} values, which no report has");
     }
     Ok(())
 }

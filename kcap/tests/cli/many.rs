@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::check::{corpus, kcap};
 use crate::harness::{Done, Place};
+use crate::hostile::bounded;
 
 const NAMES: [&str; 4] = ["chown-run", "scratch-copy", "user-run", "x-edge-proxy"];
 
@@ -258,4 +259,48 @@ fn memory_does_not_grow_with_what_is_read() {
     let (code, big) = quiet(&["big.json"]);
     assert_eq!(code, 2);
     assert!(big < 2 * one, "{big} KiB, and {one} for one");
+}
+
+#[test]
+fn ten_thousand_reports_fit_into_200_mb() {
+    const MOST: i64 = 200 << 10;
+    let place = Place::new();
+    fs::create_dir(place.path("reports")).expect("it is ours");
+    let texts = NAMES.map(|name| {
+        let done = report(&place, &["--format", "json", &corpus(name)]);
+        let mut value: Value = serde_json::from_str(&done.stdout()).expect("it is JSON");
+        value["subject"]["dockerfile"] = "A DOCKERFILE".into();
+        value["subject"]["started"] = "A DAY".into();
+        // Evidence is most of a report, and passed over: this is about how many there are.
+        for capability in value["capabilities"].as_array_mut().expect("a list") {
+            let evidence = capability["evidence"].as_array_mut().expect("a list");
+            evidence.truncate(2);
+        }
+        serde_json::to_string(&value).expect("it is JSON")
+    });
+    // Every other Dockerfile is seen twice, on two days.
+    for n in 0..10_000 {
+        let text = &texts[n % NAMES.len()];
+        let text = text.replace(
+            "A DOCKERFILE",
+            &format!("team-{}/Dockerfile", n / 6 * 4 + n % 4),
+        );
+        let text = text.replace("A DAY", &format!("2026-10-{:02}T12:00:00Z", 1 + n % 28));
+        fs::write(place.path(format!("reports/{n}.json")), text).expect("it is ours");
+    }
+    // All that a report of many can hold at once.
+    let args = ["reports", "--profiles", "3", "--format", "json"];
+    let mut command = place.subcommand("report", args);
+    let matrix = fs::File::create(place.path("matrix.json")).expect("it is ours");
+    command.stdout(matrix);
+    let (code, told, most, _) = bounded(command, None);
+    assert_eq!((code, told.as_str()), (0, ""));
+    assert!(most > 0 && most < MOST, "{most} KiB");
+    let matrix = fs::read(place.path("matrix.json")).expect("it was written");
+    let matrix: Value = serde_json::from_slice(&matrix).expect("it is JSON");
+    let builds = matrix["builds"].as_array().expect("a list");
+    let runs: usize = (builds.iter())
+        .map(|build| build["runs"].as_array().map_or(0, Vec::len))
+        .sum();
+    assert_eq!((builds.len(), runs), (6_668, 10_000));
 }
