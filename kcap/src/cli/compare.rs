@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::{exit, report::Color};
 use crate::{
     compare::{self, comparison::Comparison},
-    render::{self, Format},
+    render::{self, PlainFormat},
 };
 
 /// Arguments of `kcap compare`.
@@ -42,7 +42,7 @@ pub struct Args {
     pub all: bool,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub format: PlainFormat,
     /// Nothing on standard output: the exit code says it
     #[arg(short, long)]
     pub quiet: bool,

@@ -3,7 +3,7 @@
 
 mod many;
 
-pub use many::{Many, builds};
+pub use many::{Many, builds, each};
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
