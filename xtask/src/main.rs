@@ -5,6 +5,7 @@ mod bpf;
 mod captures;
 mod corpus;
 mod demo;
+mod docs;
 mod kernels;
 mod lab;
 mod proofs;
@@ -34,6 +35,8 @@ enum Task {
     Bpf(bpf::Args),
     /// Trace a real build of an example Dockerfile, or of your own, to its report
     Demo(demo::Args),
+    /// Hold man pages, completions and schemas against what kcap generates, or write them
+    Docs(docs::Args),
     /// Run every tier of tests that this machine can run
     Test(test::Args),
     /// Measure what tracing costs, beside bpftrace and programs that do nothing
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Bpf(args) => bpf::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Docs(args) => docs::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Truth(args) => truth::run(&args),

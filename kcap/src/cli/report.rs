@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::say;
 use crate::combine::{Brief, Build, Matrix, merge};
@@ -29,8 +29,8 @@ Examples:
   kcap report reports/ --profiles 3
   kcap report --format kubernetes report.json
 
-Several reports become one set that is enough for all of them, with which line of which Dockerfile
-forces what. Runs of the same Dockerfile (same path, same bytes) are one row. Reports in which
+Several reports become one set that is enough for all of them, with which line of which Dockerfile \
+forces what. Runs of the same Dockerfile (same path, same bytes) are one row. Reports in which \
 something was lost are refused, unless --allow-incomplete is given.
 
 Exit code: 0 success, 2 bad usage or input, 3 a report is incomplete.")]
@@ -214,12 +214,7 @@ fn code(complete: bool) -> u8 {
 }
 
 fn written(result: io::Result<()>, out: &mut impl Write) -> anyhow::Result<()> {
-    match result.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the report")
-        }
-        _ => Ok(()),
-    }
+    super::written(result.and_then(|()| out.flush()), "the report")
 }
 
 #[cfg(test)]

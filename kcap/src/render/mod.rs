@@ -20,6 +20,7 @@ mod why_many;
 use std::io::{self, Write};
 
 pub use check::{CheckFormat, write_check};
+pub(crate) use table::Paint;
 #[cfg(feature = "trace")]
 pub(crate) use table::{duration, names};
 
@@ -211,9 +212,7 @@ pub fn write_comparison(
     match format {
         PlainFormat::Table => comparison::write(comparison, all, style, to),
         PlainFormat::Json => json::write(comparison, to),
-        PlainFormat::Markdown => {
-            to.write_all(markdown::comparison(comparison, all).as_bytes())
-        }
+        PlainFormat::Markdown => to.write_all(markdown::comparison(comparison, all).as_bytes()),
     }
 }
 

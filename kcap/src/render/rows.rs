@@ -120,13 +120,18 @@ pub(super) fn phase(step: &Step) -> Option<(&str, &str)> {
 /// What asks in a step, where the step's text does not say it.
 pub(super) fn cause(cap: Cap, seen: &Seen<'_>, step: &Step) -> Option<String> {
     explain::cause(cap, seen).or_else(|| {
-        let program = seen.program();
-        let told = seen.by_executor()
-            || program.is_empty()
-            || SILENT_NAMES.contains(&program)
-            || step.text.split_ascii_whitespace().nth(1) == Some(program);
-        (!told).then(|| program.to_owned())
+        let program = telling(seen.program(), &step.text)?;
+        (!seen.by_executor()).then(|| program.to_owned())
     })
+}
+
+/// The last part of a program's path, where it says more than the instruction's text.
+pub(super) fn telling<'a>(program: &'a str, text: &str) -> Option<&'a str> {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let told = name.is_empty()
+        || SILENT_NAMES.contains(&name)
+        || text.split_ascii_whitespace().nth(1) == Some(name);
+    (!told).then_some(name)
 }
 
 /// The line of a step, and how many more lines require the capability.

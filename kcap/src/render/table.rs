@@ -33,21 +33,17 @@ const PHASES: [&str; 10] = [
 
 /// Colours of labels.
 #[derive(Clone, Copy)]
-pub(super) enum Paint {
+pub(crate) enum Paint {
     Bold,
     Bad,
     Unsure,
     Good,
 }
 
-pub(super) struct Screen<'a, W> {
-    pub(super) to: &'a mut W,
-    pub(super) style: Style,
-}
-
-impl<W: Write> Screen<'_, W> {
-    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
-        if !self.style.color {
+impl Style {
+    /// The text in a colour, where there are any.
+    pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
+        if !self.color {
             return text.to_owned();
         }
         let code = match paint {
@@ -57,6 +53,17 @@ impl<W: Write> Screen<'_, W> {
             Paint::Good => "32",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+pub(super) struct Screen<'a, W> {
+    pub(super) to: &'a mut W,
+    pub(super) style: Style,
+}
+
+impl<W: Write> Screen<'_, W> {
+    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
+        self.style.paint(paint, text)
     }
 
     /// A label and text that wraps between words under itself. The text is safe to show.

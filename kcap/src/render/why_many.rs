@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::escape::{head, shown, tail, width};
+use super::rows::telling;
 use super::table::{COLUMNS, Paint, Screen, names};
 use crate::explain::{Explanations, Part, Spot};
 use crate::report::Verdict;
@@ -88,12 +89,10 @@ pub fn write<W: Write>(e: &Explanations, style: Style, to: &mut W) -> io::Result
     }
     let text = format!("hostUsers: false: {}", e.user_namespace);
     screen.section(Paint::Bold, "USERNS", &text)?;
-    for case in &e.known {
-        screen.section(
-            Paint::Bold,
-            "KNOWN",
-            &format!("{}: {}", case.source, case.what),
-        )?;
+    for (i, case) in e.known.iter().enumerate() {
+        let label = if i == 0 { "KNOWN" } else { "" };
+        let text = format!("{}: {}", case.source, case.what);
+        screen.section(Paint::Bold, label, &text)?;
     }
     for note in &e.notes {
         screen.section(Paint::Unsure, "NOTE", &head(note, TEXT))?;
@@ -131,8 +130,9 @@ fn one<W: Write>(screen: &mut Screen<'_, W>, part: &Part) -> io::Result<()> {
             ""
         )?;
     }
-    for text in part.avoid.iter().take(AVOID) {
-        screen.section(Paint::Bold, "AVOID", &shown(text))?;
+    for (i, text) in part.avoid.iter().take(AVOID).enumerate() {
+        let label = if i == 0 { "AVOID" } else { "" };
+        screen.section(Paint::Bold, label, &shown(text))?;
     }
     Ok(())
 }
@@ -143,10 +143,8 @@ fn text(place: &Spot, most: usize) -> String {
     } else {
         &place.text
     };
-    let program = place
-        .program
-        .as_deref()
-        .and_then(|path| path.rsplit('/').next());
+    let program = place.program.as_deref().filter(|_| place.kind == "run");
+    let program = program.and_then(|program| telling(program, text));
     match place.cause.as_deref().or(program) {
         None => head(text, most),
         Some(cause) => {

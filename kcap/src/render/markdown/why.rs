@@ -1,6 +1,6 @@
 //! One capability explained, for one build and for several.
 
-use super::super::table::names;
+use super::super::{rows::telling, table::names};
 use super::page::{Align, Page};
 use super::text::{code, code_tail, prose};
 use super::{ITEMS, PATH, SENTENCE, TEXT, lines};
@@ -171,19 +171,21 @@ pub fn why_many(e: &Explanations) -> String {
 
 /// The instruction, what in it asks, and by which program.
 fn spot(spot: &Spot) -> String {
-    let text = code(
-        if spot.text.is_empty() {
-            &spot.kind
-        } else {
-            &spot.text
-        },
-        TEXT,
-    );
-    let what = match (&spot.cause, &spot.program) {
+    let text = if spot.text.is_empty() {
+        &spot.kind
+    } else {
+        &spot.text
+    };
+    let program = spot.program.as_deref().filter(|_| spot.kind == "run");
+    let what = match (
+        &spot.cause,
+        program.and_then(|program| telling(program, text)),
+    ) {
         (Some(cause), _) => prose(cause, TEXT),
         (None, Some(program)) => code_tail(program, PATH),
-        (None, None) => return text,
+        (None, None) => return code(text, TEXT),
     };
+    let text = code(text, TEXT);
     format!("{text} ({what})")
 }
 
