@@ -12,6 +12,8 @@ mod check;
 mod commands;
 #[path = "cli/compare.rs"]
 mod compare;
+#[path = "cli/conventions.rs"]
+mod conventions;
 #[path = "cli/harness.rs"]
 mod harness;
 #[path = "cli/hostile.rs"]

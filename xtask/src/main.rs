@@ -6,6 +6,7 @@ mod bpf;
 mod captures;
 mod corpus;
 mod demo;
+mod docs;
 mod fuzz;
 mod kernels;
 mod lab;
@@ -41,6 +42,8 @@ enum Task {
     Bpf(bpf::Args),
     /// Trace a real build of an example Dockerfile, or of your own, to its report
     Demo(demo::Args),
+    /// Hold man pages, completions and schemas against what kcap generates, or write them
+    Docs(docs::Args),
     /// Run every tier of tests that this machine can run
     Test(test::Args),
     /// Feed kcap what nobody meant to write, and hold what it makes of it against what must be so
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Bpf(args) => bpf::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Docs(args) => docs::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),

@@ -44,7 +44,7 @@ pub enum Need {
 }
 
 /// Debian packages, the program that shows one is not needed, and who needs it.
-const PACKAGES: [(&str, Option<&str>, &[Need]); 20] = [
+const PACKAGES: [(&str, Option<&str>, &[Need]); 24] = [
     (
         "buildah",
         Some("buildah"),
@@ -67,6 +67,11 @@ const PACKAGES: [(&str, Option<&str>, &[Need]); 20] = [
     ("dpkg-dev", Some("dpkg-scanpackages"), &[Need::Corpus]),
     ("crun", Some("crun"), &[Need::Engines, Need::Test]),
     ("libcap2-bin", Some("setcap"), &[Need::Test]),
+    // What shows man pages, and the shells that completions are for.
+    ("man-db", Some("man"), &[Need::Test]),
+    ("mandoc", Some("mandoc"), &[Need::Test]),
+    ("zsh", Some("zsh"), &[Need::Test]),
+    ("fish", Some("fish"), &[Need::Test]),
     ("qemu-system-x86", Some("qemu-system-x86_64"), &[Need::Test]),
     ("bpftrace", Some("bpftrace"), &[Need::Bench]),
     ("gcc", Some("cc"), &[Need::Engines, Need::Test, Need::Bpf]),

@@ -301,7 +301,7 @@ fn site(lean: &Lean<'_>, any_of: &BTreeSet<Cap>, step: u32) -> Site {
 }
 
 /// At most [`TEXT`] characters; a longer text is cut and marked.
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     match text.char_indices().nth(TEXT) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use brief::are_few;
+pub(crate) use brief::{are_few, bounded};
 pub use brief::{Brief, Need, Place, Site, Unseen};
 pub use merge::merge;
 pub use profiles::{EXACT, Profile};

@@ -25,10 +25,10 @@ const THREADS: usize = 8;
 const LARGE: usize = 4 << 20;
 
 /// What was read.
-#[derive(Debug, Default)]
-pub struct Many {
+#[derive(Debug)]
+pub struct Many<T = Build> {
     /// The builds of all files, in the order of the files.
-    pub builds: Vec<Build>,
+    pub builds: Vec<T>,
     /// How many files were read.
     pub files: usize,
     /// JSON files in folders that kcap did not write, and left out.
@@ -41,19 +41,31 @@ pub struct Many {
 /// # Errors
 /// Where one cannot be read, a file that was named is something else, or there is none: one line.
 pub fn builds(paths: &[PathBuf], keep: Keep) -> anyhow::Result<Many> {
+    each(paths, keep, |build| build)
+}
+
+/// Reads them as [`builds`] does, and makes something smaller of each as soon as it is read.
+///
+/// # Errors
+/// Those of [`builds`].
+pub fn each<T: Send>(
+    paths: &[PathBuf],
+    keep: Keep,
+    of: impl Fn(Build) -> T + Sync,
+) -> anyhow::Result<Many<T>> {
     let files = find(paths)?;
-    let results = read(&files, keep);
+    let results = read(&files, keep, &of);
     let mut many = Many {
+        builds: Vec::new(),
         files: files.len(),
-        ..Many::default()
+        foreign: 0,
     };
     let mut failed = Vec::new();
     for (file, result) in files.iter().zip(results) {
         match result {
-            Ok(Content::One(build)) => many.builds.push(*build),
-            Ok(Content::Matrix(builds)) => many.builds.extend(builds),
-            Ok(Content::Foreign) if file.found => many.foreign += 1,
-            Ok(Content::Foreign) => failed.push(anyhow!(
+            Ok(Some(builds)) => many.builds.extend(builds),
+            Ok(None) if file.found => many.foreign += 1,
+            Ok(None) => failed.push(anyhow!(
                 "cannot read {}: neither a report nor a matrix of kcap; give a file that kcap wrote",
                 shown(&file.path)
             )),
@@ -129,8 +141,11 @@ fn walk(root: &Path, files: &mut Vec<Input>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is made of a file's builds; `None` where it is not kcap's.
+type Made<T> = anyhow::Result<Option<Vec<T>>>;
+
 /// What each file holds, in their order.
-fn read(files: &[Input], keep: Keep) -> Vec<anyhow::Result<Content>> {
+fn read<T: Send>(files: &[Input], keep: Keep, of: &(impl Fn(Build) -> T + Sync)) -> Vec<Made<T>> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(THREADS).min(files.len());
     let next = AtomicUsize::new(0);
@@ -151,14 +166,19 @@ fn read(files: &[Input], keep: Keep) -> Vec<anyhow::Result<Content>> {
                     .lock()
                     .unwrap_or_else(|poisoned| poisoned.into_inner())
             });
-            done.push((at, content(&file.path, keep, &mut buffer)));
+            let made = content(&file.path, keep, &mut buffer).map(|content| match content {
+                Content::One(build) => Some(vec![of(*build)]),
+                Content::Matrix(builds) => Some(builds.into_iter().map(of).collect()),
+                Content::Foreign => None,
+            });
+            done.push((at, made));
             if buffer.capacity() > LARGE {
                 buffer = Vec::new();
             }
             drop(alone);
         }
     };
-    let mut done: Vec<(usize, anyhow::Result<Content>)> = thread::scope(|scope| {
+    let mut done: Vec<(usize, Made<T>)> = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut done = work();
         for other in others {

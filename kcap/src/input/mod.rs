@@ -5,7 +5,7 @@ mod many;
 #[cfg(test)]
 mod older;
 
-pub use many::{Many, builds};
+pub use many::{Many, builds, each};
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -79,7 +79,7 @@ pub fn write<W: Write>(matrix: &Matrix, style: Style, to: &mut W) -> io::Result<
 }
 
 /// The rows that are shown: all, or where there are too many those that need most, in their order.
-fn weightiest(matrix: &Matrix) -> Vec<&Build> {
+pub(super) fn weightiest(matrix: &Matrix) -> Vec<&Build> {
     let mut rows: Vec<(usize, &Build)> = matrix.builds.iter().enumerate().collect();
     if rows.len() > ROWS {
         let needs = |build: &Build| -> usize {
@@ -92,7 +92,7 @@ fn weightiest(matrix: &Matrix) -> Vec<&Build> {
     rows.into_iter().map(|(_, build)| build).collect()
 }
 
-fn title(matrix: &Matrix) -> String {
+pub(super) fn title(matrix: &Matrix) -> String {
     let counts = [
         (Status::Built, "built"),
         (Status::Failed, "failed"),
@@ -201,7 +201,7 @@ fn row<W: Write>(
 }
 
 /// What became of a build, in at most [`STATUS`] columns; of several runs, of the last.
-fn status_of(build: &Build) -> String {
+pub(super) fn status_of(build: &Build) -> String {
     let last = build.runs.last();
     let built = build.runs.iter().filter(|run| run.built()).count();
     let status = match (build.status, last) {
@@ -227,7 +227,7 @@ fn status_of(build: &Build) -> String {
     head(&(status + &rest), STATUS)
 }
 
-fn need(matrix: &Matrix) -> String {
+pub(super) fn need(matrix: &Matrix) -> String {
     let union = &matrix.union;
     let sure: Vec<Cap> = (union.required.iter())
         .filter(|cap| !union.unsure.contains(cap))
@@ -254,7 +254,7 @@ fn need(matrix: &Matrix) -> String {
 }
 
 /// What a reader must know beside the cells. Safe to show.
-fn notes(matrix: &Matrix) -> Vec<String> {
+pub(super) fn notes(matrix: &Matrix) -> Vec<String> {
     let mut notes = vec![];
     let unfinished = count(matrix, |b| b.status != Status::Built);
     if unfinished > 0 {

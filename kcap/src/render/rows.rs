@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::escape::{head, tail, width};
 use super::table::{COLUMNS, Paint, Screen, is_instruction, wrap};
 use crate::explain::{self, Seen, Without};
-use crate::report::{Cap, Capability, Evidence, Report, Verdict};
+use crate::report::{Cap, Capability, Evidence, Report, Step, Verdict};
 
 /// Widths of the columns.
 const CAP: usize = 19;
@@ -97,28 +97,41 @@ fn why(cap: Cap, seen: &Seen<'_>) -> String {
     let Some(step) = seen.step.filter(|step| step.line.is_some()) else {
         return place(seen.evidence, WHY);
     };
-    let text = if is_instruction(step) {
-        step.text.clone()
-    } else {
-        // What the step stands for ends with the instruction.
-        let of = step.text.split_once(": ").map_or(&*step.text, |(_, of)| of);
-        format!("{} {of}", step.kind)
+    let text = match phase(step) {
+        None => step.text.clone(),
+        Some((kind, of)) => format!("{kind} {of}"),
     };
-    let cause = explain::cause(cap, seen).or_else(|| {
-        let program = seen.program();
-        let told = seen.by_executor()
-            || program.is_empty()
-            || SILENT_NAMES.contains(&program)
-            || step.text.split_ascii_whitespace().nth(1) == Some(program);
-        (!told).then(|| program.to_owned())
-    });
-    match cause {
+    match cause(cap, seen, step) {
         None => head(&text, WHY),
         Some(cause) => {
             let cause = format!(" ({})", head(&cause, WHY / 2));
             head(&text, WHY.saturating_sub(width(&cause))) + &cause
         }
     }
+}
+
+/// Of the executor's own work around an instruction: its kind, and the instruction.
+pub(super) fn phase(step: &Step) -> Option<(&str, &str)> {
+    // What the step stands for ends with the instruction.
+    let of = step.text.split_once(": ").map_or(&*step.text, |(_, of)| of);
+    (!is_instruction(step)).then_some((&*step.kind, of))
+}
+
+/// What asks in a step, where the step's text does not say it.
+pub(super) fn cause(cap: Cap, seen: &Seen<'_>, step: &Step) -> Option<String> {
+    explain::cause(cap, seen).or_else(|| {
+        let program = telling(seen.program(), &step.text)?;
+        (!seen.by_executor()).then(|| program.to_owned())
+    })
+}
+
+/// The last part of a program's path, where it says more than the instruction's text.
+pub(super) fn telling<'a>(program: &'a str, text: &str) -> Option<&'a str> {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let told = name.is_empty()
+        || SILENT_NAMES.contains(&name)
+        || text.split_ascii_whitespace().nth(1) == Some(name);
+    (!told).then_some(name)
 }
 
 /// The line of a step, and how many more lines require the capability.

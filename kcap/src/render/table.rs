@@ -14,7 +14,7 @@ const INDENT: usize = 8;
 /// Most line numbers of instructions that were not seen, by kind.
 const LINES: usize = 6;
 /// Most lines of the executor's log.
-const LOG: usize = 6;
+pub(super) const LOG: usize = 6;
 /// Most lines of advice: more are in the explanation of each capability.
 const ADVICE: usize = 4;
 /// Kinds of steps that are the executor's work around instructions, or no part of a Dockerfile.
@@ -33,21 +33,17 @@ const PHASES: [&str; 10] = [
 
 /// Colours of labels.
 #[derive(Clone, Copy)]
-pub(super) enum Paint {
+pub(crate) enum Paint {
     Bold,
     Bad,
     Unsure,
     Good,
 }
 
-pub(super) struct Screen<'a, W> {
-    pub(super) to: &'a mut W,
-    pub(super) style: Style,
-}
-
-impl<W: Write> Screen<'_, W> {
-    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
-        if !self.style.color {
+impl Style {
+    /// The text in a colour, where there are any.
+    pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
+        if !self.color {
             return text.to_owned();
         }
         let code = match paint {
@@ -57,6 +53,17 @@ impl<W: Write> Screen<'_, W> {
             Paint::Good => "32",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+pub(super) struct Screen<'a, W> {
+    pub(super) to: &'a mut W,
+    pub(super) style: Style,
+}
+
+impl<W: Write> Screen<'_, W> {
+    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
+        self.style.paint(paint, text)
     }
 
     /// A label and text that wraps between words under itself. The text is safe to show.
@@ -177,13 +184,24 @@ fn advice<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<(
 }
 
 fn title(report: &Report) -> String {
+    let rest = format!("   {}", about(report).join("   "));
+    tail(&name(report), COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
+}
+
+/// What the report is called: by its Dockerfile, if that is known.
+pub(super) fn name(report: &Report) -> String {
     let subject = &report.subject;
-    let name = match (&subject.dockerfile, &subject.executor) {
+    match (&subject.dockerfile, &subject.executor) {
         (Some(dockerfile), _) => dockerfile.clone(),
         (None, _) if !subject.command.is_empty() => subject.command.join(" "),
         (None, Some(executor)) => executor.path.clone(),
         (None, None) => "(unnamed)".to_owned(),
-    };
+    }
+}
+
+/// How the build ended, what built it, and how it was seen; safe to show.
+pub(super) fn about(report: &Report) -> Vec<String> {
+    let subject = &report.subject;
     let ended = match (report.interrupted, subject.exit_status) {
         (true, _) => "interrupted".to_owned(),
         (false, Some(0)) => "build ok".to_owned(),
@@ -195,13 +213,13 @@ fn title(report: &Report) -> String {
         Basis::Observed => "seen once",
         Basis::Proved => "proved",
     };
-    let rest = format!(
-        "   {ended} {}{}   {seen}, {} checks lost",
-        duration(subject.duration_ms),
-        version(report).map_or_else(String::new, |version| format!("   {version}")),
+    let mut about = vec![format!("{ended} {}", duration(subject.duration_ms))];
+    about.extend(version(report));
+    about.push(format!(
+        "{seen}, {} checks lost",
         report.loss.checks.saturating_add(report.loss.skipped)
-    );
-    tail(&name, COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
+    ));
+    about
 }
 
 /// The executor's version, where its image's name tells.
@@ -229,7 +247,7 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-fn lost(loss: &Loss) -> String {
+pub(super) fn lost(loss: &Loss) -> String {
     let counts = [
         (loss.checks, "checks"),
         (loss.skipped, "runs of the tracing programs"),
@@ -311,7 +329,7 @@ fn need(report: &Report) -> String {
     text
 }
 
-fn seen(report: &Report) -> String {
+pub(super) fn seen(report: &Report) -> String {
     let host = &report.host;
     let coverage = &report.coverage;
     let all = [coverage.cached, coverage.skipped, coverage.unreached]
