@@ -18,8 +18,18 @@ const PLACE: usize = 60;
 
 /// How far replays came.
 pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
+    let mut label = "PROOF";
+    for (paint, text) in texts(report) {
+        screen.section(paint, label, &text)?;
+        label = "";
+    }
+    Ok(())
+}
+
+/// How far replays came, and what to know of it; empty where there were none. Safe to show.
+pub(super) fn texts(report: &Report) -> Vec<(Paint, String)> {
     let Some(proof) = &report.proof else {
-        return Ok(());
+        return Vec::new();
     };
     let kept = match proof.kept {
         0 => String::new(),
@@ -55,10 +65,10 @@ pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> 
             (Paint::Bad, format!("none, after {builds}: {reason}"))
         }
     };
-    screen.section(paint, "PROOF", &text)?;
+    let mut texts = vec![(paint, text)];
     if proof.flaky {
         let text = "equal builds came to different things: what fails by chance decides nothing";
-        screen.section(Paint::Unsure, "", text)?;
+        texts.push((Paint::Unsure, text.to_owned()));
     }
     for (rule, what) in [
         ("unstable", "equal builds differ in the content of"),
@@ -84,9 +94,9 @@ pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> 
             example.unwrap_or_default(),
             if *places > 1 { ", …" } else { "" }
         );
-        screen.section(Paint::Unsure, "", &text)?;
+        texts.push((Paint::Unsure, text));
     }
-    Ok(())
+    texts
 }
 
 /// What becomes of the build without each, as replays showed.
