@@ -27,6 +27,8 @@ use crate::report::{Because, Cap, Capability, Report, State, Verdict};
 pub const SCHEMA: &str = "kcap.explanation/v1";
 /// Most places, and kinds of checks in one.
 const PLACES: (usize, usize) = (12, 4);
+/// What is said of a capability that is not in the table.
+const UNKNOWN: &str = "Not known to this kcap: a newer kernel added it.";
 /// Most lines that an advice names.
 const LINES: usize = 4;
 
@@ -165,10 +167,7 @@ pub fn explain(report: &Report, cap: Cap) -> Explanation {
         dockerfile: report.subject.dockerfile.clone(),
         name: cap,
         number: cap.0,
-        allows: entry.map_or(
-            "Not known to this kcap: a newer kernel added it.",
-            |entry| entry.allows,
-        ),
+        allows: entry.map_or(UNKNOWN, |entry| entry.allows),
         verdict: capability.map(|c| c.verdict),
         because: capability.map(|c| c.because),
         required: report.required.contains(&cap),
@@ -490,4 +489,10 @@ fn limits(report: &Report, cap: Cap) -> Vec<String> {
     );
     notes.extend(report.notes.iter().cloned());
     notes
+}
+
+/// What a capability lets its holder do, and what is known to break without an error, whatever the
+/// build.
+pub(crate) fn allows(cap: Cap) -> (&'static str, Option<&'static str>) {
+    entries::entry(cap).map_or((UNKNOWN, None), |entry| (entry.allows, entry.silent))
 }

@@ -5,6 +5,7 @@ mod check;
 mod comparison;
 pub(crate) mod escape;
 mod fleet;
+mod html;
 mod json;
 mod matrix;
 mod paste;
@@ -37,6 +38,8 @@ pub enum Format {
     Table,
     /// The report itself, `kcap.report/v1`.
     Json,
+    /// One self-contained page for people: what is needed, line by line, with the evidence.
+    Html,
     /// An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the
     /// report.
     InToto,
@@ -74,6 +77,8 @@ impl Format {
         match self {
             // Its predicate is the report.
             Self::InToto => Keep::Reports,
+            // As many as it has rows.
+            Self::Html => Keep::Some(html::ROWS),
             // Each shows what is in briefs.
             _ => Keep::Briefs,
         }
@@ -99,7 +104,7 @@ impl Format {
 
     fn exporter(self) -> Option<&'static dyn Exporter> {
         match self {
-            Self::Table | Self::Json | Self::InToto => None,
+            Self::Table | Self::Json | Self::Html | Self::InToto => None,
             Self::Docker => Some(&paste::Docker),
             Self::Podman => Some(&paste::Podman),
             Self::Kubernetes => Some(&paste::Kubernetes),
@@ -128,6 +133,7 @@ pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write)
     match (format, format.exporter()) {
         (_, Some(exporter)) => exporter.write(&Allow::of_report(report), to),
         (Format::Json, None) => json::write(report, to),
+        (Format::Html, None) => html::write(report, to),
         (Format::InToto, None) => statement::write(report, to),
         _ => table::write(report, style, to),
     }
@@ -154,6 +160,7 @@ pub fn write_matrix(
             Ok(())
         }
         (Format::Json, None) => json::write(matrix, to),
+        (Format::Html, None) => html::write_matrix(matrix, to),
         (Format::InToto, None) => {
             let mut reports = matrix
                 .builds
