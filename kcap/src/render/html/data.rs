@@ -302,7 +302,10 @@ mod tests {
     #[test]
     fn each_is_once_and_what_was_last_can_go() {
         let mut once = Once::default();
-        assert_eq!([once.place("a"), once.place("b"), once.place("a")], [0, 1, 0]);
+        assert_eq!(
+            [once.place("a"), once.place("b"), once.place("a")],
+            [0, 1, 0]
+        );
         let mark = once.len();
         assert_eq!([once.place("c"), once.place("b")], [2, 1]);
         assert_eq!(once.since(mark), ["c"]);

@@ -198,7 +198,10 @@ fn summary(matrix: &Matrix) -> String {
     let bad = !matrix.union.complete;
     for (at, note) in matrix::notes(matrix).into_iter().enumerate() {
         let tone = if bad && at == 0 { "bad" } else { "unsure" };
-        out += &format!("<p class=\"warning {tone}\"><b>Note</b> {}</p>", html(&note));
+        out += &format!(
+            "<p class=\"warning {tone}\"><b>Note</b> {}</p>",
+            html(&note)
+        );
     }
     let union = &matrix.union;
     let (unsure, sure): (Vec<&Cap>, Vec<&Cap>) =
@@ -207,7 +210,12 @@ fn summary(matrix: &Matrix) -> String {
     let at_least = if union.complete { "" } else { "at least" };
     out += &set(at_least, &names(&sure), &names(&unsure), None);
     let lossless = matrix.builds.iter().all(Build::is_lossless);
-    if lossless && matrix.builds.iter().any(|build| build.status == Status::Built) {
+    if lossless
+        && matrix
+            .builds
+            .iter()
+            .any(|build| build.status == Status::Built)
+    {
         out += &apply(Some(&reduce::apply(&union.required)));
     }
     out += &savings(matrix);
@@ -219,7 +227,11 @@ fn savings(matrix: &Matrix) -> String {
     let few = (matrix.savings.iter()).filter(|saving| saving.dockerfiles.len() <= FEW);
     let mut items = String::new();
     for saving in few.take(SAVINGS) {
-        let names: Vec<String> = saving.dockerfiles.iter().map(|name| linked(name, None)).collect();
+        let names: Vec<String> = saving
+            .dockerfiles
+            .iter()
+            .map(|name| linked(name, None))
+            .collect();
         let what = match names.len() {
             1 => "this Dockerfile".to_owned(),
             n => format!("these {n} Dockerfiles"),
@@ -252,7 +264,11 @@ fn differing(matrix: &Matrix) -> String {
                 format!("<b>{name}</b> in {runs} of {of} runs, last on {last}")
             })
             .collect();
-        items += &format!("<li>{}: {}</li>", linked(&build.dockerfile, None), each.join("; "));
+        items += &format!(
+            "<li>{}: {}</li>",
+            linked(&build.dockerfile, None),
+            each.join("; ")
+        );
     }
     if items.is_empty() {
         return String::new();
@@ -269,9 +285,13 @@ fn linked(name: &str, cap: Option<Cap>) -> String {
 
 /// The columns, as they stand: what is needed first.
 pub fn columns(matrix: &Matrix) -> Vec<Cap> {
-    let (needed, rest): (Vec<_>, Vec<_>) = (matrix.capabilities.iter())
-        .partition(|column| column.verdict != Verdict::Unneeded);
-    needed.iter().chain(&rest).map(|column| column.name).collect()
+    let (needed, rest): (Vec<_>, Vec<_>) =
+        (matrix.capabilities.iter()).partition(|column| column.verdict != Verdict::Unneeded);
+    needed
+        .iter()
+        .chain(&rest)
+        .map(|column| column.name)
+        .collect()
 }
 
 fn table_of(
@@ -288,7 +308,9 @@ fn table_of(
             lines.insert((&forced.build.dockerfile, *cap), forced.lines.len());
         }
     }
-    let mut out = String::from("<section class=\"who\" aria-labelledby=\"who\"><h2 id=\"who\">Who needs what</h2>");
+    let mut out = String::from(
+        "<section class=\"who\" aria-labelledby=\"who\"><h2 id=\"who\">Who needs what</h2>",
+    );
     let more = matrix.builds.len() - builds.len();
     if more > 0 {
         out += &format!(
@@ -297,7 +319,7 @@ fn table_of(
             builds.len()
         );
     }
-    out += "<div id=\"filters\"></div><div class=\"scroll\" role=\"region\" aria-labelledby=\"who\" \
+    out += "<div id=\"filters\"></div><div class=\"scroll\" role=\"region\" aria-label=\"Matrix\" \
             tabindex=\"0\"><table class=\"matrix\" id=\"matrix\"><caption><span class=\"key\">\
             <b class=\"N\">N</b> needed, with the number of lines where it is more than one</span> \
             <span class=\"key\"><b class=\"Q\">?</b> unsure: one run cannot settle it</span> \
@@ -319,7 +341,10 @@ fn table_of(
     }
     out += "<td></td></tr><tr><th scope=\"row\" class=\"name\">Dockerfiles that force it</th>";
     for cap in &columns {
-        let count = forced.iter().find(|(name, _)| name == cap).map_or(0, |(_, by)| by.len());
+        let count = forced
+            .iter()
+            .find(|(name, _)| name == cap)
+            .map_or(0, |(_, by)| by.len());
         match count {
             0 => out += "<td></td>",
             n => out += &format!("<td class=\"sum\">{n}</td>"),
@@ -370,23 +395,38 @@ fn cell(verdict: Option<Verdict>, lines: usize) -> String {
 
 /// For each capability of the set, who forces it.
 fn forced_by(matrix: &Matrix, forced: &[(Cap, Vec<Forced<'_>>)]) -> String {
-    let all = matrix.builds.iter().filter(|build| !build.runs.is_empty()).count();
+    let all = matrix
+        .builds
+        .iter()
+        .filter(|build| !build.runs.is_empty())
+        .count();
     if matrix.union.required.is_empty() {
         return String::new();
     }
     let mut out = String::from(
         "<section aria-labelledby=\"forced\"><h2 id=\"forced\">What forces each</h2><table \
-         class=\"forced\"><thead><tr><th scope=\"col\">Capability</th><th scope=\"col\">Dockerfiles\
+         class=\"forced counts\"><thead><tr><th scope=\"col\">Capability</th><th scope=\"col\">Dockerfiles\
          </th><th scope=\"col\">Where</th></tr></thead><tbody>",
     );
-    for (cap, by) in forced.iter().filter(|(cap, _)| matrix.union.required.contains(cap)) {
+    for (cap, by) in forced
+        .iter()
+        .filter(|(cap, _)| matrix.union.required.contains(cap))
+    {
         let sure = by.iter().any(|forced| forced.verdict == Verdict::Needed);
         let class = if sure { "sure" } else { "maybe" };
         let places: Vec<String> = (by.iter().take(PLACES))
             .map(|forced| {
-                let lines: Vec<String> =
-                    forced.lines.iter().take(LINES).map(u32::to_string).collect();
-                let more = if forced.lines.len() > LINES { ", …" } else { "" };
+                let lines: Vec<String> = forced
+                    .lines
+                    .iter()
+                    .take(LINES)
+                    .map(u32::to_string)
+                    .collect();
+                let more = if forced.lines.len() > LINES {
+                    ", …"
+                } else {
+                    ""
+                };
                 let lines = match lines.len() {
                     0 => String::new(),
                     1 => format!(" <small>line {}</small>", lines[0]),

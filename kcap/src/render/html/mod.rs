@@ -17,7 +17,7 @@ use crate::combine::{Build, Matrix};
 use crate::explain;
 use crate::report::{Cap, Report};
 use data::{CapText, Detail, Page, Row, letter};
-use reduce::{LEVELS, Pool};
+use reduce::{LEVELS, Level, Pool};
 
 /// The page with places for what is put into it: `{{name}}`.
 const PAGE: &str = include_str!("page.html");
@@ -38,6 +38,8 @@ const SCRIPT: &str = concat!(
 pub(crate) const ROWS: usize = 1000;
 /// Most bytes of what the page has beyond the rows, so that all of it stays below 5 MB.
 const DETAILS: usize = 4_000_000;
+/// How many times its share of that a single report may take.
+const OUTLIER: usize = 4;
 /// Most columns of a Dockerfile's name.
 const NAME: usize = 240;
 
@@ -45,8 +47,8 @@ const NAME: usize = 240;
 pub fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
     let answer = reduce::answer(report);
     let name = tail(&table::name(report), NAME);
-    let mut room = Room::new(1);
-    let (mut detail, left) = room.detail(report);
+    let (room, mut shown) = Room::of(&[Some(report)]);
+    let (mut detail, left) = shown.remove(0);
     if let Some(detail) = &mut detail {
         // It is in the page already.
         detail.answer = None;
@@ -61,7 +63,13 @@ pub fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
     };
     let page = room.page(true, &[], vec![row]);
     let main = markup::one(&name, &answer, report);
-    fill(&format!("{name} - kcap"), &main, &page, &report.tool.version, to)
+    fill(
+        &format!("{name} - kcap"),
+        &main,
+        &page,
+        &report.tool.version,
+        to,
+    )
 }
 
 /// Writes the page of several builds.
@@ -69,13 +77,13 @@ pub fn write_matrix(matrix: &Matrix, to: &mut impl Write) -> io::Result<()> {
     let builds = matrix::weightiest(matrix, ROWS);
     let cells = cells(matrix);
     let columns = markup::columns(matrix);
-    let mut room = Room::new(builds.iter().filter(|build| build.report.is_some()).count());
-    let rows: Vec<Row> = (builds.iter())
-        .map(|build| {
-            let (detail, left) = match &build.report {
-                Some(report) => room.detail(report),
-                None => (None, Some(absent(build))),
-            };
+    let reports: Vec<_> = builds.iter().map(|build| build.report.as_ref()).collect();
+    let (room, shown) = Room::of(&reports);
+    let rows: Vec<Row> = (builds.iter().zip(shown))
+        .map(|(build, (detail, mut left))| {
+            if build.report.is_none() {
+                left = Some(absent(build));
+            }
             Row {
                 name: tail(&build.dockerfile, NAME),
                 status: matrix::status_of(build),
@@ -107,7 +115,10 @@ fn cells(matrix: &Matrix) -> HashMap<(&str, Cap), crate::report::Verdict> {
             (&column.unsure, Verdict::Unsure),
             (&column.needed, Verdict::Needed),
         ] {
-            cells.extend(list.iter().map(|name| ((name.as_str(), column.name), verdict)));
+            cells.extend(
+                list.iter()
+                    .map(|name| ((name.as_str(), column.name), verdict)),
+            );
         }
     }
     cells
@@ -134,37 +145,60 @@ fn several(build: &Build) -> Option<String> {
     })
 }
 
-/// The room for what is shown of reports, shared between them.
+/// What the page has of reports, with texts that they share.
+#[derive(Default)]
 struct Room {
     pool: Pool,
-    left: usize,
-    reports: usize,
+    size: usize,
 }
 
+/// A report as far as there is room for it, and what is said of the rest.
+type Shown = (Option<Detail>, Option<String>);
+
 impl Room {
-    fn new(reports: usize) -> Self {
-        Self {
-            pool: Pool::default(),
-            left: DETAILS,
-            reports,
+    /// Takes of each report as much as there is room for in all: the same of each, unless a single
+    /// one would take far more than its share.
+    fn of(reports: &[Option<&Report>]) -> (Self, Vec<Shown>) {
+        let count = reports.iter().flatten().count();
+        let most = (DETAILS / count.max(1))
+            .saturating_mul(OUTLIER)
+            .min(DETAILS);
+        for first in 0..LEVELS.len() {
+            let mut room = Self::default();
+            let last = first + 1 == LEVELS.len();
+            let mut all = Vec::with_capacity(reports.len());
+            for report in reports {
+                let most = if last {
+                    most.min(DETAILS - room.size)
+                } else {
+                    most
+                };
+                all.push(report.map_or((None, None), |report| {
+                    room.detail(report, &LEVELS[first..], most)
+                }));
+                if room.size > DETAILS {
+                    break;
+                }
+            }
+            if room.size <= DETAILS {
+                return (room, all);
+            }
         }
+        unreachable!("the last level takes no more than there is")
     }
 
-    /// As much of a report as its share of the room holds: what others did not use is shared among
-    /// those that follow. Says what is left out.
-    fn detail(&mut self, report: &Report) -> (Option<Detail>, Option<String>) {
-        let share = self.left / self.reports.max(1);
-        self.reports = self.reports.saturating_sub(1);
-        for level in LEVELS {
+    /// A report at the first of some levels at which it takes no more than `most` bytes.
+    fn detail(&mut self, report: &Report, levels: &[Level], most: usize) -> Shown {
+        for level in levels {
             let marks = (self.pool.strings.len(), self.pool.paths.len());
-            let (detail, kinds, steps) = reduce::detail(report, level, &mut self.pool);
+            let (detail, kinds, steps) = reduce::detail(report, *level, &mut self.pool);
             let new = (
                 self.pool.strings.since(marks.0),
                 self.pool.paths.since(marks.1),
             );
             let size = safe::json(&detail).len() + safe::json(&new).len();
-            if size <= share {
-                self.left -= size;
+            if size <= most {
+                self.size += size;
                 let left = [(kinds, "kinds of checks"), (steps, "steps")];
                 let left: Vec<String> = (left.iter())
                     .filter(|(count, _)| *count > 0)

@@ -13,7 +13,7 @@ use crate::explain::{self, Without};
 use crate::report::{self, Cap, Report, Verdict};
 
 /// Most columns of what asks, of a path, of a name, and of a function of the kernel.
-const WHY: usize = 160;
+const WHY: usize = 110;
 const PROGRAM: usize = 160;
 const NAME: usize = 64;
 /// Most columns of a sentence that kcap or a replay made.
@@ -48,12 +48,7 @@ pub const LEVELS: [Level; 5] = [
     level((0, 0), 80, 40, false),
 ];
 
-const fn level(
-    evidence: (usize, usize),
-    text: usize,
-    steps: usize,
-    explained: bool,
-) -> Level {
+const fn level(evidence: (usize, usize), text: usize, steps: usize, explained: bool) -> Level {
     Level {
         evidence,
         text,
@@ -135,7 +130,12 @@ pub fn answer(report: &Report) -> Answer {
         );
         facts.push(fact("unsure", "Note", text));
     }
-    for hidden in report.suppressed.iter().filter(|hidden| hidden.step.is_some()).take(NOTES) {
+    for hidden in report
+        .suppressed
+        .iter()
+        .filter(|hidden| hidden.step.is_some())
+        .take(NOTES)
+    {
         let text = format!("{}: {}", hidden.name, head(&hidden.reason, SENTENCE));
         facts.push(fact("unsure", "Elsewhere", text));
     }
@@ -211,7 +211,11 @@ fn warnings(report: &Report) -> Vec<Fact> {
 fn needs(report: &Report, required: &[&report::Capability]) -> Vec<Need> {
     (rows::rows(report, required, WHY).into_iter())
         .map(|row| {
-            let first = row.line.split('+').next().and_then(|line| line.parse().ok());
+            let first = row
+                .line
+                .split('+')
+                .next()
+                .and_then(|line| line.parse().ok());
             let lines: BTreeSet<u32> = (report.steps.iter())
                 .filter(|step| row.caps.iter().any(|cap| step.required.contains(cap)))
                 .filter_map(|step| step.line)
@@ -273,7 +277,11 @@ pub fn detail(report: &Report, level: Level, pool: &mut Pool) -> (Detail, usize,
         caps,
         steps,
     };
-    (detail, kinds, report.steps.len().saturating_sub(level.steps))
+    (
+        detail,
+        kinds,
+        report.steps.len().saturating_sub(level.steps),
+    )
 }
 
 fn step(step: &report::Step, level: Level, pool: &mut Pool) -> Step {
@@ -282,7 +290,9 @@ fn step(step: &report::Step, level: Level, pool: &mut Pool) -> Step {
         &*step.text
     } else {
         // What it is about follows, and stands in its line.
-        step.text.split_once(": ").map_or(&*step.text, |(what, _)| what)
+        step.text
+            .split_once(": ")
+            .map_or(&*step.text, |(what, _)| what)
     };
     Step {
         index: step.index,
@@ -315,7 +325,9 @@ fn capability(
     };
     let (avoid, notes) = (texts(&e.avoid, NOTES), texts(&e.notes, NOTES));
     let cases = e.known.iter().filter(|_| level.explained);
-    let known = cases.map(|case| (pool.text(case.source), pool.text(case.what))).collect();
+    let known = cases
+        .map(|case| (pool.text(case.source), pool.text(case.what)))
+        .collect();
     let without = pool.text(e.without.brief());
     Capability {
         cap: pool.cap(capability.name),

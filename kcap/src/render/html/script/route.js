@@ -130,4 +130,5 @@ document.querySelector('.skip').addEventListener('click', (event) => {
 addEventListener('hashchange', route);
 addEventListener('beforeprint', () => document.querySelectorAll('.why details').forEach((closed) => (closed.open = true)));
 route();
+performance.mark('kcap-ready');
 document.documentElement.dataset.ready = 'yes';

@@ -123,7 +123,7 @@ function sourceView(row, detail, selected) {
     el('h2', { id: 'source' }, found.length > 0 ? 'Line by line' : 'Parts of the build'),
     el(
       'table',
-      { class: 'lines' },
+      { class: 'listing' },
       el(
         'thead',
         { class: 'unseen' },

@@ -196,7 +196,7 @@ function lineView(row, detail, line) {
             'section',
             {},
             el(
-              'h4',
+              step.instruction ? 'h3' : 'h4',
               {},
               chip(capability.cap, letter, { d: row.name, line }),
               el('span', { class: 'muted' }, ` ${VERDICTS[letter].word}, ${plural(count, 'check')}`),
@@ -266,7 +266,7 @@ function whyView(row, detail, selected) {
     'aside',
     { class: 'why', 'aria-labelledby': 'why' },
     content,
-    el('p', { class: 'up' }, el('a', { href: '#source', click: (event) => { event.preventDefault(); focusOn(document.querySelector('.lines a[aria-current], .lines a')); } }, 'Back to the lines')),
+    el('p', { class: 'up' }, el('a', { href: '#source', click: (event) => { event.preventDefault(); focusOn(document.querySelector('.listing a[aria-current], .listing a')); } }, 'Back to the lines')),
     others(row, detail),
   );
 }
