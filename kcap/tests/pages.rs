@@ -66,10 +66,15 @@ fn one_report_is_answered_first_and_then_line_by_line() {
     }
     assert!(set.contains("drops 9 of today's 14"), "{set}");
     // In this order from the top.
-    let tops = "['h1', '.answer .set', '#apply', '.needs', '.source', '.facts'].map((s) => \
+    let tops = "['h1', '.answer .set', '#apply', '.source', '.facts'].map((s) => \
                 document.querySelector(s).getBoundingClientRect().top)";
     let tops: Vec<f64> = serde_json::from_value(browser.eval(tops)).unwrap();
     assert!(tops.is_sorted(), "{tops:?}");
+    // Beside the lines: what forces each, and what would avoid it.
+    let needs = browser.text("document.querySelector('.why').innerText");
+    for what in ["CHOWN line 5", "without it: build fails", "Avoid Line 5"] {
+        assert!(needs.contains(what), "{what}: {needs}");
+    }
     // The margin beside a line.
     let margin = "[...document.querySelectorAll('.listing tbody tr')].find((tr) => \
                   tr.cells[0].innerText === '10').innerText";

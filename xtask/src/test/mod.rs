@@ -29,6 +29,8 @@ pub enum Kind {
     Lint,
     /// What needs no privileges: unit, property and golden tests
     Pure,
+    /// The HTML page in a real browser
+    Pages,
     /// The committed BPF object is what its sources give
     Bpf,
     /// Exact counts on the running kernel
@@ -44,6 +46,7 @@ impl Kind {
         match self {
             Self::Lint => "lint",
             Self::Pure => "pure",
+            Self::Pages => "pages",
             Self::Bpf => "bpf",
             Self::Root => "root",
             Self::Vm => "vm",

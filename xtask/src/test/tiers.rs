@@ -37,6 +37,7 @@ pub fn run(kind: Kind, tier: &mut Tier) -> Result<()> {
     match kind {
         Kind::Lint => lint(tier),
         Kind::Pure => pure(tier),
+        Kind::Pages => pages(tier),
         Kind::Bpf => object(tier),
         Kind::Root => root(tier),
         Kind::Vm => vm(tier),
@@ -98,6 +99,18 @@ fn pure(tier: &mut Tier) -> Result<()> {
         "--no-default-features",
         "--lib",
     ]))
+}
+
+fn pages(tier: &mut Tier) -> Result<()> {
+    if !ready(tier, Need::Pages) {
+        return Ok(());
+    }
+    tier.tests(
+        sh::cargo()
+            .args(["test", "--package", "kcap", "--test", "pages", "--"])
+            .args(TEST_ARGS)
+            .env("KCAP_AXE", setup::axe()?),
+    )
 }
 
 fn object(tier: &mut Tier) -> Result<()> {

@@ -57,7 +57,7 @@ pub struct Row {
 /// A report, as far as the page has it.
 #[derive(Debug, Serialize)]
 pub struct Detail {
-    /// What to read first; null where it is in the page already.
+    /// What to read first; null where there is no room for it.
     pub answer: Option<Answer>,
     /// Parts of the build, in their order.
     pub steps: Vec<Step>,
@@ -86,6 +86,8 @@ pub struct Answer {
     pub apply: Option<String>,
     /// Where each is needed.
     pub needs: Vec<Need>,
+    /// Capabilities that a small change would avoid, and what.
+    pub short: Vec<(String, String)>,
     /// What else is to be said.
     pub facts: Vec<Fact>,
     /// Last lines of the executor's log, where the build did not succeed.

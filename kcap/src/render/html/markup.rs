@@ -32,7 +32,7 @@ pub fn one(name: &str, answer: &Answer, report: &Report) -> String {
         "<article class=\"build\" id=\"build\">{}{}<div id=\"split\"></div>{}<p class=\"made\">Seen on \
          Linux {}, by {}.</p></article>",
         top(name, answer),
-        needs(&answer.needs),
+        needs(answer),
         facts(&answer.facts),
         html(&format!("{} {}", seen[0], seen[1])),
         html(&seen[2]),
@@ -116,10 +116,23 @@ fn apply(apply: Option<&str>) -> String {
     }
 }
 
-fn needs(needs: &[Need]) -> String {
-    if needs.is_empty() {
+fn needs(answer: &Answer) -> String {
+    if answer.needs.is_empty() {
         return String::new();
     }
+    let mut out = String::from("<div class=\"forces\">");
+    if !answer.short.is_empty() {
+        out += "<ul class=\"short\">";
+        for (caps, way) in &answer.short {
+            out += &format!("<li>To drop <b>{}</b>: {}</li>", html(caps), html(way));
+        }
+        out += "</ul>";
+    }
+    out += &needs_table(&answer.needs);
+    out + "</div>"
+}
+
+fn needs_table(needs: &[Need]) -> String {
     let mut out = String::from(
         "<table class=\"needs\"><caption>What forces each, and what would avoid it</caption><thead>\
          <tr><th scope=\"col\">Capability</th><th scope=\"col\">Line</th><th scope=\"col\">What asks\

@@ -48,11 +48,7 @@ pub fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
     let answer = reduce::answer(report);
     let name = tail(&table::name(report), NAME);
     let (room, mut shown) = Room::of(&[Some(report)]);
-    let (mut detail, left) = shown.remove(0);
-    if let Some(detail) = &mut detail {
-        // It is in the page already.
-        detail.answer = None;
-    }
+    let (detail, left) = shown.remove(0);
     let row = Row {
         name: name.clone(),
         status: answer.status.clone(),

@@ -99,6 +99,12 @@ pub fn answer(report: &Report) -> Answer {
         warnings: warnings(report),
         apply: (report.complete).then(|| apply(&report.required)),
         needs: needs(report, &required),
+        short: (explain::avoid(report).into_iter())
+            .map(|avoid| {
+                let caps: Vec<Cap> = avoid.caps.iter().copied().collect();
+                (table::names(&caps, " "), avoid.text)
+            })
+            .collect(),
         facts: Vec::new(),
         log: (table::log(report).iter())
             .map(|line| head(line, SENTENCE))
@@ -107,11 +113,6 @@ pub fn answer(report: &Report) -> Answer {
     let facts = &mut answer.facts;
     for (paint, text) in proof::texts(report) {
         facts.push(fact(tone(paint), "Proof", text));
-    }
-    for avoid in explain::avoid(report) {
-        let caps: Vec<Cap> = avoid.caps.iter().copied().collect();
-        let text = format!("{}: {}", table::names(&caps, " "), avoid.text);
-        facts.push(fact("", "Avoid", text));
     }
     if !rest.is_empty() {
         // With loss, what was seen of a capability does not say that it is not required.

@@ -42,40 +42,37 @@ function answerTop(row, answer) {
   );
 }
 
-function answerNeeds(row, needs) {
-  if (needs.length === 0) return null;
-  const heads = ['Capability', 'Line', 'What asks', 'Without it', 'What would avoid it'];
-  return el(
-    'table',
-    { class: 'needs' },
-    el('caption', {}, 'What forces each, and what would avoid it'),
-    el('thead', {}, el('tr', {}, heads.map((head) => el('th', { scope: 'col' }, head)))),
-    el(
-      'tbody',
-      {},
-      needs.map((need) =>
+/** What forces each and what would avoid it, in the panel beside the lines. */
+function needsList(row, { short, needs }) {
+  const ways = short.map(([caps, way]) => el('li', {}, 'To drop ', el('b', {}, caps), `: ${way}`));
+  const cards = el(
+    'ul',
+    { class: 'cards' },
+    needs.map((need) =>
+      el(
+        'li',
+        {},
         el(
-          'tr',
+          'p',
           {},
-          el(
-            'th',
-            { scope: 'row' },
-            need.caps.map((name) => [nameChip(name, need.unsure ? '?' : 'N', row), ' ']),
-          ),
-          el('td', { class: 'lines' }, lineLinks(row, need.lines), need.more > 0 ? ', …' : null),
-          el('td', {}, el('code', {}, bdi(need.why))),
-          el('td', { class: need.tone || null }, need.without),
-          el(
-            'td',
-            { class: 'avoid' },
-            need.avoid.length > 0
-              ? need.avoid.map((way) => el('p', {}, way))
-              : el('p', { class: 'none' }, 'nothing known'),
-          ),
+          need.caps.map((name) => [nameChip(name, need.unsure ? '?' : 'N', row), ' ']),
+          need.lines.length === 0
+            ? null
+            : [need.lines.length === 1 ? 'line ' : 'lines ', lineLinks(row, need.lines), need.more > 0 ? ', …' : null, ' '],
+          el('span', { class: 'muted' }, 'without it: '),
+          el('b', { class: need.tone || null }, need.without),
         ),
+        el('p', { class: 'asks' }, el('code', {}, bdi(need.why))),
+        need.avoid.length > 0
+          ? el('p', {}, el('b', { class: 'muted' }, 'Avoid '), need.avoid[0])
+          : el('p', { class: 'none' }, 'Nothing is known that would avoid it.'),
+        need.avoid.length > 1
+          ? el('details', {}, el('summary', {}, `${need.avoid.length - 1} more to avoid`), need.avoid.slice(1).map((way) => el('p', {}, way)))
+          : null,
       ),
     ),
   );
+  return [ways.length > 0 ? el('ul', { class: 'short' }, ways) : null, cards];
 }
 
 const lineLinks = (row, lines) =>
@@ -93,9 +90,9 @@ function answerFacts(facts) {
   );
 }
 
-/** Chips and lines that are in the page of one report from the start become links. */
+/** Chips that are in the page of one report from the start become links. */
 function linkAnswer(root, row) {
-  for (const held of root.querySelectorAll('[data-c]')) {
+  for (const held of root.querySelectorAll('.answer [data-c]')) {
     const name = held.dataset.c;
     const made = nameChip(name, held.classList.contains('maybe') ? '?' : 'N', row);
     if (held.tagName === 'LI') {
@@ -103,11 +100,8 @@ function linkAnswer(root, row) {
       held.replaceChildren(made);
     } else held.replaceWith(made);
   }
-  for (const cell of root.querySelectorAll('td.lines')) {
-    const lines = cell.textContent.match(/\d+/g) ?? [];
-    const more = cell.textContent.includes('…') ? ', …' : '';
-    cell.replaceChildren(...lineLinks(row, lines).flat().filter((part) => part !== null), more);
-  }
+  // The panel has it, beside the lines.
+  if (row.detail) root.querySelector('.forces')?.remove();
   const code = root.querySelector('#apply');
   if (code) code.after(copyButton(code));
 }

@@ -17,7 +17,26 @@ function align(left, right, same) {
     else if (j >= b.length || (i < a.length && lengths[i + 1][j] >= lengths[i][j + 1])) pairs.push([a[i++], null]);
     else pairs.push([null, b[j++]]);
   }
-  return pairs;
+  return besides(pairs);
+}
+
+/** What is in one only stands beside what is in the other only, where they follow each other. */
+function besides(pairs) {
+  const done = [];
+  let [left, right] = [[], []];
+  const flush = () => {
+    for (let at = 0; at < Math.max(left.length, right.length); at += 1) done.push([left[at] ?? null, right[at] ?? null]);
+    [left, right] = [[], []];
+  };
+  for (const [x, y] of pairs) {
+    if (x !== null && y !== null) {
+      flush();
+      done.push([x, y]);
+    } else if (y === null) left.push(x);
+    else right.push(y);
+  }
+  flush();
+  return done;
 }
 
 function chooser(which, row, state) {
@@ -117,7 +136,7 @@ function instructionsTable(a, b) {
     { class: 'pairs instructions' },
     el('caption', {}, 'Instructions'),
     el('thead', {}, el('tr', {}, ['First', 'Second'].map((head) => el('th', { scope: 'col' }, head)))),
-    el('tbody', {}, pairs.map(([x, y]) => el('tr', { class: x && y ? null : 'differs' }, cell(a, x), cell(b, y)))),
+    el('tbody', {}, pairs.map(([x, y]) => el('tr', { class: x && y && text(x.step.text) === text(y.step.text) ? null : 'differs' }, cell(a, x), cell(b, y)))),
   );
 }
 

@@ -29,8 +29,11 @@ function replaceState(next) {
 
 const rowNamed = (name) => page.rows.find((row) => row.name === name);
 
+/** Moves the focus, and the page only where that cannot be seen. */
 function focusOn(element) {
-  if (element) element.focus({ preventScroll: false });
+  if (!element) return;
+  const { top } = element.getBoundingClientRect();
+  element.focus({ preventScroll: top >= 0 && top < innerHeight * 0.7 });
 }
 
 const back = () => el('nav', { class: 'back', 'aria-label': 'Back' }, el('a', { href: '#' }, `← All ${plural(page.rows.length, 'Dockerfile')}`));
@@ -46,7 +49,7 @@ function buildView(row, selected) {
     'article',
     { class: 'build', id: 'build' },
     answer
-      ? [answerTop(row, answer), answerNeeds(row, answer.needs)]
+      ? answerTop(row, answer)
       : [
           el('h1', { tabindex: '-1' }, bdi(row.name)),
           el('p', { class: 'status' }, row.status),
@@ -105,8 +108,10 @@ function route(event) {
   }
   if (selected.cap || selected.line) {
     const why = document.getElementById('why');
-    if (moved || !page.one) focusOn(why);
-    say(why ? why.textContent : '');
+    if (moved) {
+      focusOn(why);
+      say(why ? why.textContent : '');
+    } else why?.scrollIntoView({ block: 'nearest' });
   }
 }
 

@@ -246,7 +246,7 @@ function trialsView(detail) {
   );
 }
 
-/** The panel beside the source, for what is selected; else for what weighs most. */
+/** The panel beside the source: for what is selected, else for all that is needed. */
 function whyView(row, detail, selected) {
   const line = selected.line === null ? null : Number(selected.line);
   const named = detail.caps.find((capability) => capName(capability.cap) === selected.cap);
@@ -259,12 +259,16 @@ function whyView(row, detail, selected) {
     ];
   } else if (line !== null) content = lineView(row, detail, line);
   else {
-    const first = detail.caps.find((capability) => capability.required) ?? detail.caps[0];
-    content = first ? capView(row, detail, first, null) : [el('h2', { tabindex: '-1', id: 'why' }, 'Evidence'), el('p', {}, 'It asked for no capability.')];
+    const needs = detail.answer?.needs ?? [];
+    content = [
+      el('h2', { tabindex: '-1', id: 'why' }, needs.length > 0 ? 'What forces each, and what would avoid it' : 'Nothing forces any'),
+      needs.length > 0 ? needsList(row, detail.answer) : null,
+    ];
   }
   return el(
     'aside',
     { class: 'why', 'aria-labelledby': 'why' },
+    selected.cap || line !== null ? el('p', { class: 'all' }, el('a', { href: fragment({ d: row.name }) }, '← All needs')) : null,
     content,
     el('p', { class: 'up' }, el('a', { href: '#source', click: (event) => { event.preventDefault(); focusOn(document.querySelector('.listing a[aria-current], .listing a')); } }, 'Back to the lines')),
     others(row, detail),
