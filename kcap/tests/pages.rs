@@ -99,6 +99,36 @@ fn one_report_is_answered_first_and_then_line_by_line() {
 }
 
 #[test]
+fn proofs_and_replays_are_shown() {
+    let mut proved = serde_json::to_value(reports::one("copy-chown")).unwrap();
+    proved["basis"] = "proved".into();
+    proved["proof"] = json!({"state": "proved", "untried": [], "builds": 5, "kept": 0, "references": 2,
+        "seconds": 61.0, "build_seconds": 100.0, "flaky": false, "noise": [], "image": null,
+        "repeat": {"command": [], "container": [], "executor": null, "context_sha256": null, "bases": {},
+            "bases_from": "kept", "cache": "off"}});
+    proved["capabilities"][0]["proof"] = json!({"outcome": "failed", "step": 4, "tolerated": [],
+        "detail": "chown /srv: operation not permitted"});
+    proved["trials"] = json!([{"set": ["FOWNER"], "outcome": "failed", "seconds": 9.5,
+        "differs": ["chown /srv: operation not permitted"], "purpose": "without CHOWN"}]);
+    let made = Made::of(&[proved], &[]);
+    let browser = Browser::start();
+    browser.open(&made.page, "#cap=CHOWN");
+    let why = browser.text("document.querySelector('.why').innerText");
+    assert!(
+        why.contains("A replay without it: the build failed. chown /srv"),
+        "{why}"
+    );
+    let facts = browser.text("document.querySelector('.facts').innerText");
+    assert!(facts.contains("5 builds in 1m01s"), "{facts}");
+    let trials = browser.text("document.querySelector('.trials').textContent");
+    assert!(
+        trials.contains("1 replay") && trials.contains("without CHOWN"),
+        "{trials}"
+    );
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
 fn what_was_not_seen_is_said_first() {
     let mut lost = serde_json::to_value(reports::one("x-php-app")).unwrap();
     lost["complete"] = false.into();
@@ -313,10 +343,8 @@ fn peak() -> u64 {
     // SAFETY: zeros are a value of the structure, which is filled in.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: it points to a structure of that type.
-    assert_eq!(
-        unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) },
-        0
-    );
+    let got = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) };
+    assert_eq!(got, 0);
     usage.ru_maxrss as u64 * 1024
 }
 

@@ -7,6 +7,7 @@ mod corpus;
 mod demo;
 mod kernels;
 mod lab;
+mod picture;
 mod proofs;
 mod setup;
 mod sh;
@@ -48,6 +49,8 @@ enum Task {
     Proofs(proofs::Args),
     /// Hold what kcap says of the corpus on other kernels, and with more or less allowed, against that
     Kernels(kernels::Args),
+    /// Take a picture of the HTML page of the corpus
+    Picture(picture::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Verdicts(args) => verdicts::run(&args),
         Task::Proofs(args) => proofs::run(&args),
         Task::Kernels(args) => kernels::run(&args),
+        Task::Picture(args) => picture::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

@@ -14,8 +14,9 @@ use crate::report::{Cap, Report, Verdict};
 /// Most places named for a capability, and lines of one.
 const PLACES: usize = 6;
 const LINES: usize = 4;
-/// Most savings, and most Dockerfiles that one may be without: more is no few.
-const SAVINGS: usize = 8;
+/// Savings that are in sight; most of them, and most Dockerfiles that one may be without: more is no few.
+const FIRST: usize = 3;
+const SAVINGS: usize = 12;
 const FEW: usize = 5;
 /// Most Dockerfiles of which it is said that their runs differ.
 const DIFFER: usize = 12;
@@ -238,7 +239,7 @@ fn summary(matrix: &Matrix) -> String {
 
 fn savings(matrix: &Matrix) -> String {
     let few = (matrix.savings.iter()).filter(|saving| saving.dockerfiles.len() <= FEW);
-    let mut items = String::new();
+    let mut items = Vec::new();
     for saving in few.take(SAVINGS) {
         let names: Vec<String> = saving
             .dockerfiles
@@ -252,16 +253,24 @@ fn savings(matrix: &Matrix) -> String {
         let drops: Vec<String> = (saving.drops.iter())
             .map(|cap| format!("<b>{cap}</b>"))
             .collect();
-        items += &format!(
+        items.push(format!(
             "<li>Without {what} you could drop {}: {}</li>",
             drops.join(", "),
             names.join(", ")
-        );
+        ));
     }
     if items.is_empty() {
         return String::new();
     }
-    format!("<div class=\"gains\"><h2>Gains</h2><ul>{items}</ul></div>")
+    let more = items.split_off(items.len().min(FIRST)).concat();
+    let mut out = format!(
+        "<div class=\"gains\"><h2>Gains</h2><ul>{}</ul>",
+        items.concat()
+    );
+    if !more.is_empty() {
+        out += &format!("<details><summary>More gains</summary><ul>{more}</ul></details>");
+    }
+    out + "</div>"
 }
 
 /// Dockerfiles whose runs differ in what they needed.

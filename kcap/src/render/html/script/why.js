@@ -26,7 +26,7 @@ function evidenceItem([, count, granted, letter, call, outcome, program, path, r
       ' by ',
       el('code', {}, bdi(text(program))),
       ' ',
-      el('span', { class: granted === false ? 'bad' : 'muted' }, answer),
+      el('span', { class: granted === false && letter !== '.' ? 'bad' : 'muted' }, answer),
       ended === '' || ended === 'ok' ? null : el('span', { class: 'muted' }, `, the call ended with ${ended}`),
     ),
     el('p', { class: 'reason' }, text(reason)),
@@ -178,6 +178,8 @@ function lineView(row, detail, line) {
     ...around.filter((step) => step.line === line),
   ];
   const first = parts.find((step) => step.instruction) ?? parts[0];
+  // The instruction itself, then what needs something.
+  parts.sort((x, y) => y.instruction - x.instruction || (y.required.length > 0) - (x.required.length > 0));
   if (!first) return [el('h2', { tabindex: '-1', id: 'why' }, `Line ${line}`), el('p', {}, 'Nothing is known of this line.')];
   return [
     el('h2', { tabindex: '-1', id: 'why' }, `Line ${line}`),
