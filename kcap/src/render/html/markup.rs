@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use super::super::escape::{head, tail};
 use super::super::{matrix, table};
 use super::data::{Answer, Fact, Need, Row};
-use super::reduce;
 use super::safe::html;
+use super::{NAME, reduce};
 use crate::combine::{Build, Forced, Matrix, Status};
 use crate::report::{Cap, Report, Verdict};
 
@@ -22,8 +22,6 @@ const FEW: usize = 5;
 const DIFFER: usize = 12;
 /// Most Dockerfiles named of a profile.
 const NAMED: usize = 40;
-/// Most columns of a name.
-const NAME: usize = 120;
 
 /// One report: the answer, and places for what the script shows.
 pub fn one(name: &str, answer: &Answer, report: &Report) -> String {

@@ -75,13 +75,14 @@ pub fn write_matrix(matrix: &Matrix, to: &mut impl Write) -> io::Result<()> {
     let columns = markup::columns(matrix);
     let reports: Vec<_> = builds.iter().map(|build| build.report.as_ref()).collect();
     let (room, shown) = Room::of(&reports);
+    let mut names = names(&builds).into_iter();
     let rows: Vec<Row> = (builds.iter().zip(shown))
         .map(|(build, (detail, mut left))| {
             if build.report.is_none() {
                 left = Some(absent(build));
             }
             Row {
-                name: tail(&build.dockerfile, NAME),
+                name: names.next().expect("each build has a name"),
                 status: matrix::status_of(build),
                 good: build.is_complete(),
                 cells: (columns.iter())
@@ -118,6 +119,22 @@ fn cells(matrix: &Matrix) -> HashMap<(&str, Cap), crate::report::Verdict> {
         }
     }
     cells
+}
+
+/// The names of the rows: what differs only where it is cut is numbered, since fragments go by names.
+fn names(builds: &[&Build]) -> Vec<String> {
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    (builds.iter())
+        .map(|build| {
+            let name = tail(&build.dockerfile, NAME);
+            let times = taken.entry(name.clone()).or_default();
+            *times += 1;
+            match times {
+                1 => name,
+                times => format!("{name} ({times})"),
+            }
+        })
+        .collect()
 }
 
 /// Why there is no more of a build than its row.

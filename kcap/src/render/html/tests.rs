@@ -116,6 +116,18 @@ fn builds_of_which_nothing_was_seen_have_a_row() {
 }
 
 #[test]
+fn rows_have_names_of_their_own() {
+    let long = "x".repeat(500);
+    let page = page_of(vec![
+        build(&format!("a/{long}"), of_corpus("copy-chown")),
+        build(&format!("b/{long}"), of_corpus("copy-chown")),
+    ]);
+    let data = data(&page);
+    let name = |at: usize| data["rows"][at]["name"].as_str().unwrap();
+    assert_eq!(name(1), format!("{} (2)", name(0)));
+}
+
+#[test]
 fn many_rows_are_bounded_and_counted() {
     let report = of_corpus("copy-chown");
     let builds = (0..ROWS + 7).map(|n| {

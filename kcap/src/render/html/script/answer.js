@@ -1,4 +1,5 @@
-// The answer of one Dockerfile, as the page of one report has it from the start: keep both alike.
+// The answer of one Dockerfile. The page of one report has its top from the start (markup.rs): keep
+// both alike.
 
 const warning = (fact) => el('p', { class: `warning ${fact.tone}` }, el('b', {}, fact.label), ' ', fact.text);
 
