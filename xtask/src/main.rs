@@ -10,6 +10,7 @@ mod docs;
 mod fuzz;
 mod kernels;
 mod lab;
+mod picture;
 mod proofs;
 mod setup;
 mod sh;
@@ -62,6 +63,8 @@ enum Task {
     Proofs(proofs::Args),
     /// Hold what kcap says of the corpus on other kernels, and with more or less allowed, against that
     Kernels(kernels::Args),
+    /// Take a picture of the HTML page of the corpus
+    Picture(picture::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Task::Answer(args) => answer::run(&args),
         Task::Proofs(args) => proofs::run(&args),
         Task::Kernels(args) => kernels::run(&args),
+        Task::Picture(args) => picture::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

@@ -28,6 +28,7 @@ Examples:
   kcap report --format markdown report.json > comment.md
   kcap report reports/ --profiles 3
   kcap report --format kubernetes report.json
+  kcap report --format html reports/ > page.html
 
 Several reports become one set that is enough for all of them, with which line of which Dockerfile \
 forces what. Runs of the same Dockerfile (same path, same bytes) are one row. Reports in which \

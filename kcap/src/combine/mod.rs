@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use brief::{are_few, bounded};
 pub use brief::{Brief, Need, Place, Site, Unseen};
+pub(crate) use brief::{are_few, bounded};
 pub use merge::merge;
 pub use profiles::{EXACT, Profile};
 pub use savings::Saving;

@@ -507,3 +507,9 @@ fn limits(report: &Report, cap: Cap) -> Vec<String> {
     notes.extend(report.notes.iter().cloned());
     notes
 }
+
+/// What a capability lets its holder do, and what is known to break without an error, whatever the
+/// build.
+pub(crate) fn allows(cap: Cap) -> (&'static str, Option<&'static str>) {
+    entries::entry(cap).map_or((UNKNOWN, None), |entry| (entry.allows, entry.silent))
+}

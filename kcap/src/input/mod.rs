@@ -34,6 +34,9 @@ pub enum Keep {
     Briefs,
     /// All of each, evidence included.
     Reports,
+    /// All of the first so many, as long as they are of a bounded size together; of the others what
+    /// they need.
+    Some(usize),
 }
 
 /// A path as a line can show it.
@@ -99,7 +102,7 @@ fn parse(text: &[u8], name: &str, keep: Keep) -> anyhow::Result<Content> {
             let dockerfile = brief.dockerfile.clone();
             Build::reduced(dockerfile.unwrap_or_else(|| name.to_owned()), vec![brief])
         }),
-        Keep::Reports => report::from_json(text).and_then(|report| {
+        Keep::Reports | Keep::Some(_) => report::from_json(text).and_then(|report| {
             let build = build(name, report, keep);
             combine::are_few(&build.runs)?;
             Ok(build)
@@ -107,7 +110,7 @@ fn parse(text: &[u8], name: &str, keep: Keep) -> anyhow::Result<Content> {
     };
     match build {
         Ok(build) => Ok(Content::One(Box::new(build))),
-        Err(ParseError::NotAReport) => match combine::from_json(text, keep == Keep::Reports) {
+        Err(ParseError::NotAReport) => match combine::from_json(text, keep != Keep::Briefs) {
             Ok(Some(Matrix { builds, .. })) => Ok(Content::Matrix(builds)),
             Ok(None) => Ok(Content::Foreign),
             Err(error) => Err(error.into()),
@@ -121,7 +124,7 @@ fn build(name: &str, report: Report, keep: Keep) -> Build {
     let dockerfile = dockerfile.unwrap_or_else(|| name.to_owned());
     match keep {
         Keep::Briefs => Build::reduced(dockerfile, vec![Brief::of(&report)]),
-        Keep::Reports => Build::traced(dockerfile, report),
+        Keep::Reports | Keep::Some(_) => Build::traced(dockerfile, report),
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod comparison;
 pub(crate) mod escape;
 mod fleet;
+mod html;
 mod json;
 mod markdown;
 mod matrix;
@@ -42,6 +43,8 @@ pub enum Format {
     Json,
     /// A comment for a merge request.
     Markdown,
+    /// One self-contained page for people: what is needed, line by line, with the evidence.
+    Html,
     /// An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the
     /// report.
     InToto,
@@ -79,6 +82,8 @@ impl Format {
         match self {
             // Its predicate is the report.
             Self::InToto => Keep::Reports,
+            // As many as it has rows.
+            Self::Html => Keep::Some(html::ROWS),
             // Each shows what is in briefs.
             _ => Keep::Briefs,
         }
@@ -104,7 +109,7 @@ impl Format {
 
     fn exporter(self) -> Option<&'static dyn Exporter> {
         match self {
-            Self::Table | Self::Json | Self::Markdown | Self::InToto => None,
+            Self::Table | Self::Json | Self::Markdown | Self::Html | Self::InToto => None,
             Self::Docker => Some(&paste::Docker),
             Self::Podman => Some(&paste::Podman),
             Self::Kubernetes => Some(&paste::Kubernetes),
@@ -134,6 +139,7 @@ pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write)
         (_, Some(exporter)) => exporter.write(&Allow::of_report(report), to),
         (Format::Json, None) => json::write(report, to),
         (Format::Markdown, None) => to.write_all(markdown::report(report).as_bytes()),
+        (Format::Html, None) => html::write(report, to),
         (Format::InToto, None) => statement::write(report, to),
         _ => table::write(report, style, to),
     }
@@ -161,6 +167,7 @@ pub fn write_matrix(
         }
         (Format::Json, None) => json::write(matrix, to),
         (Format::Markdown, None) => to.write_all(markdown::matrix(matrix).as_bytes()),
+        (Format::Html, None) => html::write_matrix(matrix, to),
         (Format::InToto, None) => {
             let mut reports = matrix
                 .builds

@@ -18,15 +18,22 @@ const PLACE: usize = 60;
 
 /// How far replays came.
 pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
-    let Some(proof) = &report.proof else {
-        return Ok(());
-    };
-    let (paint, text) = outcome(report, proof);
-    screen.section(paint, "PROOF", &text)?;
-    for text in doubts(proof) {
-        screen.section(Paint::Unsure, "", &text)?;
+    let mut label = "PROOF";
+    for (paint, text) in texts(report) {
+        screen.section(paint, label, &text)?;
+        label = "";
     }
     Ok(())
+}
+
+/// How far replays came, and what to know of it; empty where there were none. Safe to show.
+pub(super) fn texts(report: &Report) -> Vec<(Paint, String)> {
+    let Some(proof) = &report.proof else {
+        return Vec::new();
+    };
+    let doubts = doubts(proof).into_iter();
+    let doubts = doubts.map(|text| (Paint::Unsure, text));
+    [outcome(report, proof)].into_iter().chain(doubts).collect()
 }
 
 /// The same in a sentence; safe to show.

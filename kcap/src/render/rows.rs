@@ -16,12 +16,29 @@ const WHY: usize = COLUMNS - CAP - LINE - WITHOUT - 5;
 const SILENT_NAMES: [&str; 4] = ["exe", "sh", "bash", "dash"];
 
 /// A row, of capabilities that share all but their name.
-struct Row {
-    caps: Vec<Cap>,
-    line: String,
-    why: String,
-    without: Without,
-    verdict: Verdict,
+pub(super) struct Row {
+    pub(super) caps: Vec<Cap>,
+    pub(super) line: String,
+    pub(super) why: String,
+    pub(super) without: Without,
+    pub(super) verdict: Verdict,
+}
+
+/// The rows of some capabilities; why, in at most `most` columns.
+pub(super) fn rows(report: &Report, capabilities: &[&Capability], most: usize) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for capability in capabilities {
+        let row = row(report, capability, most);
+        let same = rows.iter_mut().find(|other| {
+            (&other.line, &other.why, other.without, other.verdict)
+                == (&row.line, &row.why, row.without, row.verdict)
+        });
+        match same {
+            Some(other) => other.caps.extend(row.caps),
+            None => rows.push(row),
+        }
+    }
+    rows
 }
 
 /// Writes the table of some capabilities.
@@ -35,19 +52,7 @@ pub(super) fn write<W: Write>(
         "CAP", "LINE", "WHY", "WITHOUT IT"
     );
     writeln!(screen.to, "{}", screen.paint(Paint::Bold, &header))?;
-    let mut rows: Vec<Row> = Vec::new();
-    for capability in capabilities {
-        let row = row(report, capability);
-        let same = rows.iter_mut().find(|other| {
-            (&other.line, &other.why, other.without, other.verdict)
-                == (&row.line, &row.why, row.without, row.verdict)
-        });
-        match same {
-            Some(other) => other.caps.extend(row.caps),
-            None => rows.push(row),
-        }
-    }
-    for row in &rows {
+    for row in &rows(report, capabilities, WHY) {
         let names: Vec<String> = row.caps.iter().map(Cap::to_string).collect();
         let paint = match row.verdict {
             Verdict::Needed => Paint::Bold,
@@ -78,14 +83,14 @@ pub(super) fn write<W: Write>(
     Ok(())
 }
 
-fn row(report: &Report, capability: &Capability) -> Row {
+fn row(report: &Report, capability: &Capability, most: usize) -> Row {
     let seen = explain::strongest(report, capability);
     Row {
         caps: vec![capability.name],
         line: head(&numbers(report, capability.name, seen.as_ref()), LINE),
         why: match &seen {
-            Some(seen) => why(capability.name, seen),
-            None => head(&capability.reason, WHY),
+            Some(seen) => why(capability.name, seen, most),
+            None => head(&capability.reason, most),
         },
         without: explain::without(report, capability),
         verdict: capability.verdict,
@@ -93,19 +98,19 @@ fn row(report: &Report, capability: &Capability) -> Row {
 }
 
 /// The instruction's text, and what in it asks.
-fn why(cap: Cap, seen: &Seen<'_>) -> String {
+fn why(cap: Cap, seen: &Seen<'_>, most: usize) -> String {
     let Some(step) = seen.step.filter(|step| step.line.is_some()) else {
-        return place(seen.evidence, WHY);
+        return place(seen.evidence, most);
     };
     let text = match phase(step) {
         None => step.text.clone(),
         Some((kind, of)) => format!("{kind} {of}"),
     };
     match cause(cap, seen, step) {
-        None => head(&text, WHY),
+        None => head(&text, most),
         Some(cause) => {
-            let cause = format!(" ({})", head(&cause, WHY / 2));
-            head(&text, WHY.saturating_sub(width(&cause))) + &cause
+            let cause = format!(" ({})", head(&cause, most / 2));
+            head(&text, most.saturating_sub(width(&cause))) + &cause
         }
     }
 }

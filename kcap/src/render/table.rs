@@ -116,10 +116,7 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
     let screen = &mut screen;
     writeln!(screen.to, "{}", head(&title(report), COLUMNS))?;
     if !report.complete {
-        let text = format!(
-            "{}; a capability that is not listed may still be required: trace again",
-            lost(&report.loss)
-        );
+        let text = incomplete(&report.loss);
         let label = screen.paint(Paint::Bad, "INCOMPLETE");
         for (i, line) in wrap(&text, COLUMNS - 12).iter().enumerate() {
             let start = if i == 0 { label.as_str() } else { "          " };
@@ -247,6 +244,14 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// That something was lost, and what that means. Safe to show.
+pub(super) fn incomplete(loss: &Loss) -> String {
+    format!(
+        "{}; a capability that is not listed may still be required: trace again",
+        lost(loss)
+    )
+}
+
 pub(super) fn lost(loss: &Loss) -> String {
     let counts = [
         (loss.checks, "checks"),
@@ -310,25 +315,36 @@ fn need(report: &Report) -> String {
     if !report.complete {
         return format!("at least {text}");
     }
-    let today = &report.subject.capabilities;
-    if !today.is_empty() {
-        let dropped = today
-            .iter()
-            .filter(|cap| !report.required.contains(cap))
-            .count();
-        let added = report
-            .required
-            .iter()
-            .filter(|cap| !today.contains(cap))
-            .count();
-        text += &format!("   drops {dropped} of today's {}", today.len());
-        if added > 0 {
-            text += &format!(", adds {added}");
-        }
+    if let Some(drops) = drops(report) {
+        text += "   ";
+        text += &drops;
     }
     text
 }
 
+/// What of the set that the build ran with would go; `None` where that set is not known.
+pub(super) fn drops(report: &Report) -> Option<String> {
+    let today = &report.subject.capabilities;
+    if today.is_empty() {
+        return None;
+    }
+    let dropped = today
+        .iter()
+        .filter(|cap| !report.required.contains(cap))
+        .count();
+    let added = report
+        .required
+        .iter()
+        .filter(|cap| !today.contains(cap))
+        .count();
+    let mut text = format!("drops {dropped} of today's {}", today.len());
+    if added > 0 {
+        text += &format!(", adds {added}");
+    }
+    Some(text)
+}
+
+/// Which instructions were seen. Safe to show.
 pub(super) fn seen(report: &Report) -> String {
     let host = &report.host;
     let coverage = &report.coverage;
@@ -407,29 +423,38 @@ pub(super) fn is_instruction(step: &Step) -> bool {
 
 /// Where a build ended that did not succeed.
 fn ending<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
-    let subject = &report.subject;
-    if subject.exit_status == Some(0) {
-        return Ok(());
+    if let Some(last) = last(report) {
+        screen.section(Paint::Bad, "LAST", &last)?;
     }
-    let last = (subject.failed_step.or(subject.last_step))
-        .and_then(|index| report.steps.get(index as usize));
-    if let Some(step) = last {
-        let line = step
-            .line
-            .map_or_else(String::new, |line| format!("line {line}: "));
-        screen.section(
-            Paint::Bad,
-            "LAST",
-            &format!("{line}{}", head(&step.text, 200)),
-        )?;
-    }
-    let skip = subject.log.len().saturating_sub(LOG);
-    for (index, line) in subject.log.iter().skip(skip).enumerate() {
+    for (index, line) in log(report).iter().enumerate() {
         let label = if index == 0 { "LOG" } else { "" };
         let label = screen.paint(Paint::Bold, &format!("{label:<INDENT$}"));
         writeln!(screen.to, "{label}{}", head(line, COLUMNS - INDENT))?;
     }
     Ok(())
+}
+
+/// The step that a build ended in which did not succeed. Safe to show.
+pub(super) fn last(report: &Report) -> Option<String> {
+    let subject = &report.subject;
+    if subject.exit_status == Some(0) {
+        return None;
+    }
+    let index = subject.failed_step.or(subject.last_step)?;
+    let step = report.steps.get(index as usize)?;
+    let line = step
+        .line
+        .map_or_else(String::new, |line| format!("line {line}: "));
+    Some(format!("{line}{}", head(&step.text, 200)))
+}
+
+/// The last lines of the log of a build that did not succeed. Not safe to show.
+pub(super) fn log(report: &Report) -> &[String] {
+    let log = &report.subject.log;
+    if report.subject.exit_status == Some(0) {
+        return &[];
+    }
+    &log[log.len().saturating_sub(LOG)..]
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub enum Kind {
     Pure,
     /// What nobody meant to write: a fuzzer a kind of input, each for some seconds
     Fuzz,
+    /// The HTML page in a real browser
+    Pages,
     /// The committed BPF object is what its sources give
     Bpf,
     /// Exact counts on the running kernel
@@ -47,6 +49,7 @@ impl Kind {
             Self::Lint => "lint",
             Self::Pure => "pure",
             Self::Fuzz => "fuzz",
+            Self::Pages => "pages",
             Self::Bpf => "bpf",
             Self::Root => "root",
             Self::Vm => "vm",

@@ -42,6 +42,7 @@ pub fn run(kind: Kind, tier: &mut Tier) -> Result<()> {
         Kind::Lint => lint(tier),
         Kind::Pure => pure(tier),
         Kind::Fuzz => fuzzers(tier),
+        Kind::Pages => pages(tier),
         Kind::Bpf => object(tier),
         Kind::Root => root(tier),
         Kind::Vm => vm(tier),
@@ -118,6 +119,18 @@ fn fuzzers(tier: &mut Tier) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn pages(tier: &mut Tier) -> Result<()> {
+    if !ready(tier, Need::Pages) {
+        return Ok(());
+    }
+    tier.tests(
+        sh::cargo()
+            .args(["test", "--package", "kcap", "--test", "pages", "--"])
+            .args(TEST_ARGS)
+            .env("KCAP_AXE", setup::axe()?),
+    )
 }
 
 fn object(tier: &mut Tier) -> Result<()> {

@@ -124,7 +124,7 @@ fn profiles(page: &mut Page, matrix: &Matrix) {
 fn cells(page: &mut Page, matrix: &Matrix) {
     let (shown, rest): (Vec<_>, Vec<_>) =
         (matrix.capabilities.iter()).partition(|column| column.verdict != Verdict::Unneeded);
-    let rows = screen::weightiest(matrix);
+    let rows = screen::weightiest(matrix, screen::ROWS);
     page.details("Who needs what", |page| {
         page.paragraph("● needed, ? unsure: one run cannot settle it, · asked for and not needed");
         for (at, columns) in shown.chunks(ABREAST).enumerate() {
