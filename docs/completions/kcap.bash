@@ -43,6 +43,9 @@ _kcap() {
             kcap,run)
                 cmd="kcap__subcmd__run"
                 ;;
+            kcap,watch)
+                cmd="kcap__subcmd__watch"
+                ;;
             kcap__subcmd__generate,all)
                 cmd="kcap__subcmd__generate__subcmd__all"
                 ;;
@@ -100,6 +103,9 @@ _kcap() {
             kcap__subcmd__help,run)
                 cmd="kcap__subcmd__help__subcmd__run"
                 ;;
+            kcap__subcmd__help,watch)
+                cmd="kcap__subcmd__help__subcmd__watch"
+                ;;
             kcap__subcmd__help__subcmd__generate,all)
                 cmd="kcap__subcmd__help__subcmd__generate__subcmd__all"
                 ;;
@@ -119,7 +125,7 @@ _kcap() {
 
     case "${cmd}" in
         kcap)
-            opts="-h -V --help --version run build prove report check compare doctor generate help"
+            opts="-h -V --help --version run build prove watch report check compare doctor generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -212,7 +218,7 @@ _kcap() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json markdown in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json markdown html in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
                     return 0
                     ;;
                 --wrap)
@@ -491,7 +497,7 @@ _kcap() {
             return 0
             ;;
         kcap__subcmd__help)
-            opts="run build prove report check compare doctor generate help"
+            opts="run build prove watch report check compare doctor generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -686,6 +692,20 @@ _kcap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        kcap__subcmd__help__subcmd__watch)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         kcap__subcmd__prove)
             opts="-f -c -j -o -q -v -h -V --budget --fresh --file --context --engine --executor --cap-drop --cap-add --seccomp --network --env --engine-flag --jobs --push --out --report --capture --format --wrap --quiet --verbose --color --hook --match --argv --no-outcome --grace --ring-size --table-size --slots --verify --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -770,7 +790,7 @@ _kcap() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json markdown in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json markdown html in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
                     return 0
                     ;;
                 --wrap)
@@ -828,7 +848,7 @@ _kcap() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json markdown in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json markdown html in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
                     return 0
                     ;;
                 --wrap)
@@ -866,7 +886,7 @@ _kcap() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "table json markdown in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "table json markdown html in-toto docker podman kubernetes tekton gitlab kyverno openshift oci" -- "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -882,6 +902,88 @@ _kcap() {
                     return 0
                     ;;
                 --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hook)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --match)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --table-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --slots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kcap__subcmd__watch)
+            opts="-o -v -h -V --out --captures --only --label --config --keep-days --keep-megabytes --metrics --max-sessions --session-memory --queue-memory --keep-capabilities --verbose --hook --match --argv --no-outcome --grace --ring-size --table-size --slots --verify --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --only)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-days)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-megabytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-sessions)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --session-memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --queue-memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -29,6 +29,7 @@ complete -c kcap -n "__fish_kcap_needs_command" -s V -l version -d 'Print versio
 complete -c kcap -n "__fish_kcap_needs_command" -f -a "run" -d 'Trace a command, and say which capabilities it needs'
 complete -c kcap -n "__fish_kcap_needs_command" -f -a "build" -d 'Build Dockerfiles, traced, and say which capabilities they need'
 complete -c kcap -n "__fish_kcap_needs_command" -f -a "prove" -d 'Build Dockerfiles again with less, until the smallest set is found that gives the same image'
+complete -c kcap -n "__fish_kcap_needs_command" -f -a "watch" -d 'Trace every build that others start on this host, and write a report of each'
 complete -c kcap -n "__fish_kcap_needs_command" -f -a "report" -d 'Render saved captures or reports: one as it is, several as one answer'
 complete -c kcap -n "__fish_kcap_needs_command" -f -a "check" -d 'Hold reports against what is allowed, or against earlier ones'
 complete -c kcap -n "__fish_kcap_needs_command" -f -a "compare" -d 'Say what differs between two built images; exit 1 where they differ'
@@ -41,6 +42,7 @@ complete -c kcap -n "__fish_kcap_using_subcommand run" -l capture -d 'Write the 
 complete -c kcap -n "__fish_kcap_using_subcommand run" -l format -d 'What goes to standard output' -r -f -a "table\t'One screen for people, 80 columns'
 json\t'The report itself, `kcap.report/v1`'
 markdown\t'A comment for a merge request'
+html\t'One self-contained page for people: what is needed, line by line, with the evidence'
 in-toto\t'An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the report'
 docker\t'Flags of docker run'
 podman\t'Flags of podman run'
@@ -90,6 +92,7 @@ complete -c kcap -n "__fish_kcap_using_subcommand build" -l capture -d 'Write th
 complete -c kcap -n "__fish_kcap_using_subcommand build" -l format -d 'What goes to standard output' -r -f -a "table\t'One screen for people, 80 columns'
 json\t'The report itself, `kcap.report/v1`'
 markdown\t'A comment for a merge request'
+html\t'One self-contained page for people: what is needed, line by line, with the evidence'
 in-toto\t'An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the report'
 docker\t'Flags of docker run'
 podman\t'Flags of podman run'
@@ -139,6 +142,7 @@ complete -c kcap -n "__fish_kcap_using_subcommand prove" -l capture -d 'Write th
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l format -d 'What goes to standard output' -r -f -a "table\t'One screen for people, 80 columns'
 json\t'The report itself, `kcap.report/v1`'
 markdown\t'A comment for a merge request'
+html\t'One self-contained page for people: what is needed, line by line, with the evidence'
 in-toto\t'An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the report'
 docker\t'Flags of docker run'
 podman\t'Flags of podman run'
@@ -167,11 +171,36 @@ complete -c kcap -n "__fish_kcap_using_subcommand prove" -l no-outcome -d 'Do no
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l verify -d 'Compute every result as well, and fail where it is not the kernel\'s'
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -s V -l version -d 'Print version'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -s o -l out -d 'Where reports go: a folder' -r -F
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l only -d 'Only builds whose container or pod has this label or annotation; several must all be there' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l label -d 'Labels and annotations that reports carry' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l config -d 'Settings that SIGHUP has read again: only, labels, keep-days, keep-megabytes, webhook' -r -F
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l keep-days -d 'Remove reports that are older' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l keep-megabytes -d 'Remove the oldest reports where there is more in all' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l metrics -d 'Give figures for Prometheus there, time spent in BPF programs included' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l max-sessions -d 'Most builds at once; others are left out, and that is told' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l session-memory -d 'Memory that one build may take; what is beyond is lost, and its report says so' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l queue-memory -d 'Memory for reports that cannot be written yet; beyond, the oldest are given up' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l hook -d 'How checks are seen: auto, tp_btf, fexit or kprobe' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l match -d 'Path of the executor inside its container; several can be given' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l grace -d 'Seconds that a build may take to end after a signal, before it is killed' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l ring-size -d 'Bytes of the ring buffer, a power of two of at least 4096' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l table-size -d 'Buckets of each CPU\'s tally table, a power of two of at least 2' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l slots -d 'System calls whose outcome can be open at once, a power of two' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l captures -d 'Write the capture of each build as well, from which its report can be made again'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l keep-capabilities -d 'Keep all capabilities that it is started with'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -s v -l verbose -d 'Say how the trace is made; -vv adds the log of the kernel side'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l argv -d 'Record arguments of executed programs: they can hold secrets'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l no-outcome -d 'Do not follow system calls to their end: cheaper for the host, and more is unsure'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l verify -d 'Compute every result as well, and fail where it is not the kernel\'s'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -s V -l version -d 'Print version'
 complete -c kcap -n "__fish_kcap_using_subcommand report" -l why -d 'Explain one capability: what it allows, why the builds asked for it, what would avoid it' -r
 complete -c kcap -n "__fish_kcap_using_subcommand report" -l profiles -d 'Group the Dockerfiles of several reports into at most N sets' -r
 complete -c kcap -n "__fish_kcap_using_subcommand report" -l format -d 'What goes to standard output' -r -f -a "table\t'One screen for people, 80 columns'
 json\t'The report itself, `kcap.report/v1`'
 markdown\t'A comment for a merge request'
+html\t'One self-contained page for people: what is needed, line by line, with the evidence'
 in-toto\t'An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the report'
 docker\t'Flags of docker run'
 podman\t'Flags of podman run'
@@ -242,15 +271,16 @@ complete -c kcap -n "__fish_kcap_using_subcommand generate; and __fish_seen_subc
 complete -c kcap -n "__fish_kcap_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "schema" -d 'Print the JSON Schema of something that kcap writes'
 complete -c kcap -n "__fish_kcap_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "all" -d 'Write man pages, completions and schemas into folders below one, as packages have them'
 complete -c kcap -n "__fish_kcap_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "run" -d 'Trace a command, and say which capabilities it needs'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "build" -d 'Build Dockerfiles, traced, and say which capabilities they need'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "prove" -d 'Build Dockerfiles again with less, until the smallest set is found that gives the same image'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "report" -d 'Render saved captures or reports: one as it is, several as one answer'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "check" -d 'Hold reports against what is allowed, or against earlier ones'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "compare" -d 'Say what differs between two built images; exit 1 where they differ'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "doctor" -d 'Say what this host can trace, and what to do where it cannot'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "generate" -d 'Write man pages, shell completions and JSON Schemas'
-complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove report check compare doctor generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "run" -d 'Trace a command, and say which capabilities it needs'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "build" -d 'Build Dockerfiles, traced, and say which capabilities they need'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "prove" -d 'Build Dockerfiles again with less, until the smallest set is found that gives the same image'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "watch" -d 'Trace every build that others start on this host, and write a report of each'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "report" -d 'Render saved captures or reports: one as it is, several as one answer'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "check" -d 'Hold reports against what is allowed, or against earlier ones'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "compare" -d 'Say what differs between two built images; exit 1 where they differ'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "doctor" -d 'Say what this host can trace, and what to do where it cannot'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "generate" -d 'Write man pages, shell completions and JSON Schemas'
+complete -c kcap -n "__fish_kcap_using_subcommand help; and not __fish_seen_subcommand_from run build prove watch report check compare doctor generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c kcap -n "__fish_kcap_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "man" -d 'Write the man pages into a folder'
 complete -c kcap -n "__fish_kcap_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "completions" -d 'Print a shell\'s completions'
 complete -c kcap -n "__fish_kcap_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "schema" -d 'Print the JSON Schema of something that kcap writes'
