@@ -153,21 +153,30 @@ fn every_check_of_a_build_belongs_to_a_step_that_is_known() {
 }
 
 #[test]
-fn the_readme_shows_a_report_as_it_is() {
+fn pages_show_reports_and_their_dockerfiles_as_they_are() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let capture = File::open(root.join("corpus/x-edge-proxy/capture.kcap")).expect("a capture");
-    let capture = capture::read(capture).expect("a capture");
-    let mut shown = vec![];
-    let style = render::Style { color: false };
-    render::write(&interpret(&capture), Format::Table, style, &mut shown).expect("no error");
-    let shown = String::from_utf8(shown).expect("UTF-8");
-    let readme = fs::read_to_string(root.join("README.md")).expect("the README");
-    assert!(
-        readme.contains(shown.trim_end()),
-        "put this into README.md:\n{shown}"
-    );
-    let dockerfile = fs::read_to_string(root.join("corpus/x-edge-proxy/Dockerfile"));
-    assert!(readme.contains(dockerfile.expect("a Dockerfile").trim_end()));
+    for (page, name) in [
+        ("README.md", "x-php-app"),
+        ("docs/report.md", "x-edge-proxy"),
+    ] {
+        let folder = root.join("corpus").join(name);
+        let capture = File::open(folder.join("capture.kcap")).expect("a capture");
+        let capture = capture::read(capture).expect("a capture");
+        let mut shown = vec![];
+        let style = render::Style { color: false };
+        render::write(&interpret(&capture), Format::Table, style, &mut shown).expect("no error");
+        let shown = String::from_utf8(shown).expect("UTF-8");
+        let text = fs::read_to_string(root.join(page)).expect("a page");
+        assert!(
+            text.contains(shown.trim_end()),
+            "put this into {page}:\n{shown}"
+        );
+        let dockerfile = fs::read_to_string(folder.join("Dockerfile")).expect("a Dockerfile");
+        assert!(
+            text.contains(dockerfile.trim_end()),
+            "{page} shows another Dockerfile"
+        );
+    }
 }
 
 #[test]

@@ -414,6 +414,28 @@ fn it_runs_without_root_and_with_exactly_what_its_unit_grants() {
     for line in kept.iter().chain(&["Uid:\t65534"]) {
         assert!(status.contains(line), "{line}: {status}");
     }
+    // So does every other thread; the one that must not come too late has its priority all the same.
+    let tasks = fs::read_dir(format!("/proc/{}/task", watch.child.id())).expect("it runs");
+    let mut names = vec![];
+    for task in tasks.flatten() {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).expect("a thread");
+        let (name, status) = (read("comm").trim().to_owned(), read("status"));
+        for line in kept {
+            assert!(status.contains(line), "{name}: {line}: {status}");
+        }
+        // Behind the name in parentheses: the policy is the 41st word of all.
+        let stat = read("stat");
+        let (_, words) = stat.rsplit_once(')').expect("a name");
+        let policy = words.split_whitespace().nth(38);
+        let expected = if name == "kcap-collect" {
+            libc::SCHED_FIFO
+        } else {
+            libc::SCHED_OTHER
+        };
+        assert_eq!(policy, Some(&*expected.to_string()), "{name}: {stat}");
+        names.push(name);
+    }
+    assert!(names.contains(&"kcap-collect".into()), "{names:?}");
     let (dockerfile, counts) = numbered(&lab, 6);
     build(&lab, "confined", &dockerfile);
     let line = watch.wait("report", 1).remove(0);

@@ -635,8 +635,8 @@ mod tests {
     use super::*;
 
     fn enter(program: u32, session: u64) -> Raw {
-        Raw::Enter(record::Enter {
-            kind: record::kind::ENTER,
+        Raw::Enter(Enter {
+            kind: kind::ENTER,
             program,
             tgid: program,
             how: how::CGROUP,
@@ -648,7 +648,7 @@ mod tests {
 
     fn fork(program: u32, parent: u32) -> Raw {
         Raw::Fork(record::Fork {
-            kind: record::kind::FORK,
+            kind: kind::FORK,
             program,
             parent,
             tgid: program,
@@ -748,6 +748,115 @@ mod tests {
         // One that was started by a client whose command line says nothing of it.
         router.forget(20);
         assert_eq!(started(&router, "make"), [30]);
+    }
+
+    fn exec(program: u32, previous: u32, executor: bool) -> Raw {
+        Raw::Exec(Box::new(Exec {
+            kind: kind::EXEC,
+            program,
+            previous,
+            // Of no process.
+            tgid: u32::MAX - previous,
+            time: 5,
+            inode: 0,
+            cgroup: 0,
+            caps: [0; 5],
+            dev: 0,
+            euid: 0,
+            user_ns: 0,
+            mnt_ns: 0,
+            ns_level: 0,
+            flags: if executor { exec_flag::EXECUTOR } else { 0 },
+            path: [0; record::PATH_LEN],
+            interp: [0; 64],
+        }))
+    }
+
+    fn exit(program: u32, tgid: u32) -> Raw {
+        Raw::Exit(record::Exit {
+            kind: kind::EXIT,
+            program,
+            tgid,
+            status: 0,
+            time: 9,
+            parent: 0,
+            ptgid: 0,
+        })
+    }
+
+    #[test]
+    fn a_second_executor_in_a_container_is_a_session_of_its_own() {
+        let mut router = Router::new(
+            0,
+            Sorting {
+                split: true,
+                ..Sorting::default()
+            },
+        );
+        let mut opened = vec![];
+        // A job's shell runs one executor, which runs another, and then a third.
+        for raw in [
+            enter(1, 100),
+            fork(2, 1),
+            exec(3, 2, true),
+            fork(4, 3),
+            exec(5, 4, true),
+            tally(5, 2),
+            fork(6, 1),
+            tally(6, 7),
+            exec(7, 6, true),
+            fork(8, 7),
+            tally(7, 11),
+            tally(8, 13),
+            tally(1, 17),
+        ] {
+            router.take(raw, &mut |seen| {
+                if let Seen::Opened(id, _) = seen {
+                    opened.push(id);
+                }
+            });
+        }
+        let own = TREE | 7;
+        assert_eq!(opened, [own], "the first was told by the kernel side");
+        assert_eq!(checks(&mut router, 100), Some(2 + 7 + 17));
+        let share = router.split_off(|id, _| id == own).unwrap().assembler;
+        let capture = share.finish(&Finish::default(), &Default::default(), &mut |_| {
+            HashMap::new()
+        });
+        assert_eq!(capture.tallies.iter().map(|t| t.count).sum::<u64>(), 24);
+        assert_eq!((capture.loss.checks, capture.loss.execs), (0, 0));
+    }
+
+    #[test]
+    fn a_session_is_idle_with_its_last_process_and_leaves_nothing_behind() {
+        let mut router = routed(vec![enter(1, 100), fork(2, 1)]);
+        let mut idle = 0;
+        for raw in [exit(1, 1), exit(1, 1), exit(2, 2)] {
+            router.take(raw, &mut |seen| {
+                idle += i32::from(matches!(seen, Seen::Idle(100, _)))
+            });
+        }
+        assert_eq!(idle, 1);
+        assert!(!router.is_idle(), "it was not taken yet");
+        assert_eq!(checks(&mut router, 100), Some(0));
+        // Its processes may have said something at their very end: not before the next time.
+        router.take(tally(2, 3), &mut |_| ());
+        assert_eq!(router.strays, Strays::default());
+        for _ in 0..2 {
+            assert_eq!(checks(&mut router, 1), None);
+        }
+        assert!(router.gone.is_empty() && router.of_program.is_empty() && router.is_idle());
+    }
+
+    #[test]
+    fn what_was_lost_before_a_session_is_not_its_loss() {
+        let mut router = routed(vec![enter(1, 100), tally(9, 5), enter(2, 200), tally(9, 3)]);
+        for (session, lost) in [(100, 8), (200, 3)] {
+            let share = router.split_off(|id, _| id == session).unwrap().assembler;
+            let end = Finish::default();
+            let capture = share.finish(&end, &Default::default(), &mut |_| HashMap::new());
+            assert_eq!(capture.loss.checks, lost);
+        }
     }
 
     #[test]

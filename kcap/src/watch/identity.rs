@@ -112,7 +112,7 @@ fn container<'a>(part: &'a str, above: &str) -> Option<(Option<&'static str>, &'
 
 /// The UID in the name of a pod's cgroup: `podUID`, `kubepods-burstable-podUID.slice` with `_` for `-`.
 fn pod(part: &str) -> Option<String> {
-    // containerd's `SLICE:cri-containerd:ID` has the pod's slice first.
+    // containerd's driver for systemd, where there is none, puts the container behind it.
     let name = part.split(':').next().unwrap_or(part);
     let name = name.strip_suffix(".slice").unwrap_or(name);
     let uid = match name.rfind("-pod") {

@@ -149,3 +149,23 @@ fn an_unread_file_is_a_loss() {
     a.take(exec(3, 0, "/bin/a"), &mut |_| FileCaps::Unread);
     assert_eq!(finish(a, Finish::default()).loss.file_caps, 1);
 }
+
+#[test]
+fn what_there_is_no_room_for_is_counted_as_lost() {
+    let mut a = Assembler::bounded(0, cost::TALLY);
+    for (program, cap) in [(1, 0), (1, 0), (1, 1)] {
+        a.take(Raw::Tally(key(program, cap), 5), &mut none);
+    }
+    assert!(a.is_full());
+    let capture = finish(a, Finish::default());
+    assert_eq!(capture.tallies.iter().map(|t| t.count).sum::<u64>(), 10);
+    assert_eq!(capture.loss.checks, 5);
+
+    let mut a = Assembler::bounded(0, cost::PROGRAM);
+    a.take(exec(1, 0, "/bin/a"), &mut none);
+    assert!(!a.is_full());
+    a.take(fork(2, 1), &mut none);
+    assert!(a.is_full());
+    let capture = finish(a, Finish::default());
+    assert_eq!((capture.programs.len(), capture.loss.execs), (1, 1));
+}
