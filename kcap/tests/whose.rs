@@ -20,6 +20,8 @@ mod image;
 #[allow(dead_code, reason = "shared with tests that use the rest")]
 #[path = "support/lab.rs"]
 mod lab;
+#[path = "whose/podman.rs"]
+mod podman;
 #[path = "support/programs.rs"]
 mod programs;
 #[allow(dead_code, reason = "shared with tests that use the rest")]

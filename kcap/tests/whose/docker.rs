@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{
     alone,
     counts::Counts,
-    host::{Daemon, assert_no_mounts, lacks, run, skip},
+    host::{Daemon, assert_no_mounts, lacks, run, skip, unmount},
     image,
     lab::Lab,
     numbered, told,
@@ -115,15 +115,6 @@ impl Drop for Docker {
     }
 }
 
-/// Takes away a mount that the daemon keeps although it has ended; where there is none, nothing is done.
-fn unmount(path: &Path) {
-    let path = std::ffi::CString::new(path.display().to_string()).expect("a path");
-    // SAFETY: a path that outlives the call.
-    unsafe {
-        libc::umount2(path.as_ptr(), libc::MNT_DETACH);
-    }
-}
-
 /// Sees that no check, program or outcome was lost. A container that is over before kcap comes to look at
 /// its files, as on a busy machine, takes their file capabilities with it: true for that, which its report
 /// has to say.
@@ -191,7 +182,7 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
     }
     let lines = watch.wait("report", CONTAINERS);
     assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
-    let (mut longest, mut late) = (0, 0);
+    let (mut longest, mut late, mut unseen) = (0, 0, 0);
     for line in &lines {
         let report = watch.report(line);
         let identity = report.subject.identity.clone().expect("whose it is");
@@ -200,23 +191,37 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
         late += usize::from(is_counted(&report));
         longest = longest.max(report.subject.duration_ms);
         assert_eq!(report.subject.exit_status, Some(0));
-        assert_eq!(report.subject.dockerfile.as_ref(), Some(dockerfile));
+        // What the executor itself says is read while it runs, which is a matter of milliseconds.
+        let says = n % 2 == 1;
+        let seen = report.subject.dockerfile.is_some() && !(says && identity.project.is_none());
+        unseen += usize::from(!seen);
+        if seen {
+            assert_eq!(report.subject.dockerfile.as_ref(), Some(dockerfile));
+        }
         assert_eq!(
             all(&watch.capture(line)),
             Counts::of(counts),
             "{dockerfile}"
         );
         assert_eq!(identity.runtime.as_deref(), Some("docker"));
-        assert_eq!(identity.name, Some(format!("build-{n}")), "{}", watch.errors());
+        assert_eq!(
+            identity.name,
+            Some(format!("build-{n}")),
+            "{}",
+            watch.errors()
+        );
         assert_eq!(identity.image.as_deref(), Some(image));
         assert_eq!(identity.labels, [("team".into(), format!("t{n}"))].into());
-        let project = if n % 2 == 0 {
+        let project = if !says {
             let (commit, pipeline) = (format!("{n:040}"), format!("7{n}"));
             let project = format!("group/sub/p{n}");
             let said = [&*project, &*commit, &*pipeline, &*n.to_string()];
             assert_eq!(told(&identity), said);
             assert!(identity.claimed.is_empty());
             project
+        } else if !seen {
+            assert_eq!(told(&identity), [""; 4]);
+            "unknown".to_owned()
         } else {
             // Neither does an image say it.
             let project = format!("claimed/p{n}");
@@ -229,8 +234,11 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
     }
     assert!(expected.is_empty(), "{expected:?}");
     eprintln!(
-        "{CONTAINERS} builds of at most {longest} ms; {late} were over before their files were looked at"
+        "{CONTAINERS} builds of at most {longest} ms; {late} were over before their files were looked at, \
+         {unseen} before they were themselves"
     );
+    // On a machine that is busy with much else.
+    assert!(late + unseen <= CONTAINERS / 5, "{late} and {unseen}");
     docker.end();
 }
 

@@ -100,6 +100,15 @@ impl Drop for Daemon {
     }
 }
 
+/// Takes away a mount that an engine keeps although it has ended; where there is none, nothing is done.
+pub fn unmount(path: &Path) {
+    let path = std::ffi::CString::new(path.display().to_string()).expect("a path");
+    // SAFETY: a path that outlives the call.
+    unsafe {
+        libc::umount2(path.as_ptr(), libc::MNT_DETACH);
+    }
+}
+
 /// Nothing below the folder is mounted any more.
 pub fn assert_no_mounts(dir: &Path) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
