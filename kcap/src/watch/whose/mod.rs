@@ -9,6 +9,7 @@ pub mod labels;
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -237,9 +238,16 @@ impl Engine {
         }
         state.told = Some(Instant::now());
         let (what, option) = self.kind.shown();
+        let denied = (why.downcast_ref::<io::Error>())
+            .is_some_and(|why| why.kind() == io::ErrorKind::PermissionDenied);
+        let remedy = if denied {
+            "run kcap in a group that may write there".to_owned()
+        } else {
+            format!("another socket: {option}")
+        };
         Some(anyhow!(
             "cannot ask {what} at {} whose builds are: {why:#}; reports go without what it knows \
-             (another socket: {option})",
+             ({remedy})",
             self.socket.display()
         ))
     }

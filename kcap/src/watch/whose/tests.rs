@@ -74,6 +74,15 @@ fn one_that_is_not_there_is_told_once_where_it_was_named() {
 }
 
 #[test]
+fn who_may_not_ask_is_told_what_to_do() {
+    let dir = TempDir::new().unwrap();
+    let engine = engine(Kind::Docker, &dir, true);
+    let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+    let told = engine.complaint(&denied.into()).unwrap().to_string();
+    assert!(told.contains("a group that may write there"), "{told}");
+}
+
+#[test]
 fn one_that_comes_later_is_asked() {
     let dir = TempDir::new().unwrap();
     let engine = engine(Kind::Docker, &dir, false);
