@@ -483,7 +483,7 @@ _kcap() {
             return 0
             ;;
         kcap__subcmd__generate__subcmd__schema)
-            opts="-h -V --help --version report matrix check comparison explanation explanations"
+            opts="-h -V --help --version report matrix check comparison explanation explanations event"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

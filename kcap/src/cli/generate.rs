@@ -78,6 +78,9 @@ pub enum Schema {
     Explanation,
     /// What --why writes of several
     Explanations,
+    /// A line that kcap watch writes
+    #[cfg(feature = "trace")]
+    Event,
 }
 
 impl Schema {
@@ -90,6 +93,8 @@ impl Schema {
             Self::Comparison => compare::comparison::schema(),
             Self::Explanation => explain::schema(),
             Self::Explanations => explain::schema_many(),
+            #[cfg(feature = "trace")]
+            Self::Event => crate::watch::events::schema(),
         }
     }
 

@@ -8,6 +8,9 @@
 //!
 //! `cargo xtask bench report` measures `kcap report` on thousands of reports.
 //!
+//! `cargo xtask bench report` measures thousands of reports merged, `cargo xtask bench watch` builds that
+//! are watched.
+//!
 //! Times differ between machines and from minute to minute, so that nothing but the last is a gate.
 
 mod bpf;
@@ -19,6 +22,7 @@ mod probe;
 mod report;
 mod setups;
 mod stats;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -67,6 +71,8 @@ enum What {
     Compare(compare::Args),
     /// Thousands of reports merged: time and memory, beside sha256sum and a JSON parser
     Report(many::Args),
+    /// Builds watched: one and hundreds at once, thousands in a row, none
+    Watch(watch::Args),
     /// Run a command, and write how long it took
     #[command(hide = true)]
     Timed(build::Timed),
@@ -82,6 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(What::Build(args)) => return build::run(args),
         Some(What::Compare(args)) => return compare::run(args),
         Some(What::Report(args)) => return many::run(args),
+        Some(What::Watch(args)) => return watch::run(args),
         Some(What::Timed(args)) => return build::timed(args),
         None => {}
     }
