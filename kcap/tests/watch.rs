@@ -224,7 +224,7 @@ fn reports_wait_for_their_folder_and_finished_ones_outlive_a_kill() {
     watch.signal(libc::SIGKILL);
     let _ = watch.child.wait();
     assert_eq!(files(&watch.out, "json").len(), 2);
-    fs::write(watch.out.join(".1.partial"), "half").expect("a file");
+    fs::write(watch.out.join(".kcap-1.partial"), "half").expect("a file");
     let mut again = Watch::start(&lab, &[]);
     build(&lab, "d", &dockerfile);
     again.wait("report", 1);

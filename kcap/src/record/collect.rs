@@ -37,6 +37,8 @@ enum Ask {
     Put(Vec<Raw>, mpsc::Sender<()>),
     /// Say which sessions executors opened, and whether this one, of this command, had them started.
     Opened(u64, Vec<String>, mpsc::Sender<Vec<(u64, Opened, bool)>>),
+    /// Forget what nothing more can come of; say how many sessions are left of which nothing is kept.
+    Sweep(mpsc::Sender<usize>),
     /// Look which processes are no more.
     Bury,
     /// Give everything.
@@ -127,6 +129,16 @@ impl Collector {
     pub fn opened(&self, session: u64, command: Vec<String>) -> Result<Vec<(u64, Opened, bool)>> {
         let (give, given) = mpsc::channel();
         self.ask(Ask::Opened(session, command, give))?;
+        given.recv().map_err(|_| ended())
+    }
+
+    /// Forgets what nothing more can come of: see [`Router::sweep`].
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn sweep(&self) -> Result<usize> {
+        let (give, given) = mpsc::channel();
+        self.ask(Ask::Sweep(give))?;
         given.recv().map_err(|_| ended())
     }
 
@@ -229,6 +241,7 @@ fn collect(
             Some(Ask::Opened(session, command, give)) => {
                 let _ = give.send(router.opened(session, &command));
             }
+            Some(Ask::Sweep(give)) => _ = give.send(router.sweep()),
             Some(Ask::Bury) => router.bury(&mut tell),
             Some(Ask::Stop) => return Ok(router),
         }

@@ -196,6 +196,10 @@ pub struct Router {
     of_program: HashMap<u32, Of>,
     /// Sessions that nobody wants, or that were taken out: nothing of them may add up.
     gone: HashMap<u64, Gone>,
+    /// Generations that ended since the last sweep, and between that and the one before. Not those that
+    /// ended by a line of the log: their threads may be in system calls whose outcome is to come.
+    ended: Vec<u32>,
+    ended_before: Vec<u32>,
     /// What names a generation that was never announced: its record was lost.
     strays: Strays,
 }
@@ -210,6 +214,8 @@ impl Router {
             sessions: BTreeMap::new(),
             of_program: HashMap::new(),
             gone: HashMap::new(),
+            ended: vec![],
+            ended_before: vec![],
             strays: Strays::default(),
         }
     }
@@ -227,6 +233,11 @@ impl Router {
             return;
         };
         self.count_living(id, &raw, tell);
+        match &raw {
+            Raw::Exec(e) if self.sorting.split => self.ended.push(e.previous),
+            Raw::Exit(e) if self.sorting.split => self.ended.push(e.program),
+            _ => {}
+        }
         if self.gone.contains_key(&id) {
             return;
         }
@@ -237,9 +248,11 @@ impl Router {
                 .is_some_and(|of| of.power),
             _ => false,
         };
+        let clients = !self.sorting.split;
         let session = self.session(id);
         match &raw {
-            Raw::Exec(e) => session.meet(e),
+            // Where all are watched, nobody asks who started which.
+            Raw::Exec(e) => session.meet(e, clients),
             Raw::Phase(p) => {
                 session.line = line(p);
                 tell(Seen::Line(id, session.line.clone()));
@@ -262,13 +275,27 @@ impl Router {
             Raw::Enter(e) => {
                 let (session, time) = (e.session, e.time);
                 let opens = matches!(e.how, how::OPENED | how::LATE);
-                if opens && !self.gone.contains_key(&session) {
+                // A container that was empty is used again.
+                if opens
+                    && self
+                        .gone
+                        .get(&session)
+                        .is_some_and(|g| g.living.alive.is_empty())
+                {
+                    self.gone.remove(&session);
+                }
+                // Two that open it at once are told apart when they execute.
+                let known = self
+                    .sessions
+                    .get(&session)
+                    .is_some_and(|s| s.opened.is_some());
+                if opens && !known && !self.gone.contains_key(&session) {
                     let opened = Opened {
                         late: e.how == how::LATE,
                         ..self.read(session, e.tgid, time)
                     };
                     tell(Seen::Opened(session, opened.clone()));
-                    self.session(session).opened.get_or_insert(opened);
+                    self.session(session).opened = Some(opened);
                 }
                 let of = Of {
                     session,
@@ -443,13 +470,18 @@ impl Router {
         if let Some(all) = &mut all {
             all.assembler.suffer(self.strays.since(all.before));
         }
-        self.sweep();
         all
     }
 
-    /// Forgets that there were sessions of which no process is left. What those that ended since counts
-    /// were handed over last did at their very end is still to come.
-    fn sweep(&mut self) {
+    /// Forgets that there were sessions of which no process is left, and programs that are over. What those
+    /// that ended since counts were handed over last did at their very end is still to come: to be called
+    /// once each time that they were, and not otherwise. Gives how many sessions are left of which nothing
+    /// is kept.
+    pub fn sweep(&mut self) -> usize {
+        for program in std::mem::take(&mut self.ended_before) {
+            self.of_program.remove(&program);
+        }
+        self.ended_before = std::mem::take(&mut self.ended);
         let over = |gone: &Gone| gone.quiet && gone.living.alive.is_empty();
         if self.gone.values().any(over) {
             let gone = &self.gone;
@@ -460,6 +492,7 @@ impl Router {
         for gone in self.gone.values_mut() {
             gone.quiet = gone.living.alive.is_empty();
         }
+        self.gone.len()
     }
 
     /// What the first executor of these sessions builds, where that could be read.
@@ -602,13 +635,13 @@ impl Session {
     }
 
     /// Looks at what is executed while it is there.
-    fn meet(&mut self, e: &Exec) {
+    fn meet(&mut self, e: &Exec, clients: bool) {
         if e.flags & exec_flag::EXECUTOR != 0 {
             self.built = true;
             self.bounding.get_or_insert(e.caps[3]);
             self.look(e.tgid);
         }
-        if is_client(&e.path) && self.clients.len() < CLIENTS {
+        if clients && is_client(&e.path) && self.clients.len() < CLIENTS {
             self.clients.push(inside::command(e.tgid));
         }
     }
@@ -617,6 +650,8 @@ impl Session {
     fn look(&mut self, pid: u32) {
         if !std::mem::replace(&mut self.looked, true) {
             self.dockerfile = inside::dockerfile(pid, &inside::command(pid));
+            let text = self.dockerfile.as_ref().map_or(0, |(_, text)| text.len());
+            self.assembler.charge(text);
         }
     }
 }
@@ -843,7 +878,7 @@ mod tests {
         router.take(tally(2, 3), &mut |_| ());
         assert_eq!(router.strays, Strays::default());
         for _ in 0..2 {
-            assert_eq!(checks(&mut router, 1), None);
+            router.sweep();
         }
         assert!(router.gone.is_empty() && router.of_program.is_empty() && router.is_idle());
     }

@@ -154,6 +154,10 @@ impl Trace {
         let Raw::Exec(exec) = &records[1] else {
             return Ok(());
         };
+        // The kernel side was first.
+        if self.tracer.is_scoped(pid) {
+            return Ok(());
+        }
         let (generation, executor) = (exec.program, exec.flags & exec_flag::EXECUTOR != 0);
         self.collector.put(records.into())?;
         self.tracer.seed(pid, generation, executor)
@@ -193,6 +197,7 @@ impl Trace {
         }
         let so_far = self.tracer.so_far()?;
         let share = self.collector.take(pick)?;
+        self.collector.sweep()?;
         let share = assembled(share, self.clock.base_ns);
         let capture = self
             .describe()
@@ -226,6 +231,15 @@ impl Trace {
     /// Where the collector has ended.
     pub fn take_out(&self, session: u64) -> Result<Option<Session>> {
         self.collector.take(Box::new(move |id, _| id == session))
+    }
+
+    /// Forgets what nothing more can come of. Once for each time that all counts were handed over; gives
+    /// how many sessions are left of which nothing is kept.
+    ///
+    /// # Errors
+    /// Where the collector has ended.
+    pub fn sweep(&self) -> Result<usize> {
+        self.collector.sweep()
     }
 
     /// Has it looked which processes are no more, where records of their ends were lost.

@@ -52,6 +52,18 @@ fn tenant(namespace: &str) -> String {
     format!("_{}", part(namespace))
 }
 
+/// Whether a file is called as a report, or its capture.
+pub fn is_name(file: &str) -> bool {
+    let Some((stem, "json" | "kcap")) = file.rsplit_once('.') else {
+        return false;
+    };
+    let time = stem.split('-').next().unwrap_or_default();
+    let is_time = time.len() == "20261128T063731.123Z".len()
+        && time.ends_with('Z')
+        && time.as_bytes().get(8) == Some(&b'T');
+    is_time && stem.matches('-').count() >= 3
+}
+
 fn folders(path: &str) -> Vec<String> {
     let parts: Vec<String> = (path.split('/'))
         .filter(|part| !part.is_empty() && *part != ".")
@@ -111,8 +123,18 @@ mod tests {
             name(&report(identity, "/workspace/Dockerfile"), 42),
             "team-a/group/app/workspace/Dockerfile/20261128T063731.123Z-0123456789ab-ab12ab12ab12-2a.json"
         );
+        let plain = name(&report(Identity::default(), "Dockerfile"), 1);
+        assert!(is_name(plain.rsplit('/').next().unwrap()));
+        for other in [
+            "package.json",
+            "20261128T063731.123Z.json",
+            "a-b-c-d.json",
+            ".json",
+        ] {
+            assert!(!is_name(other), "{other}");
+        }
         assert_eq!(
-            name(&report(Identity::default(), "Dockerfile"), 1),
+            plain,
             "host/unknown/Dockerfile/20261128T063731.123Z-nocommit-nocontainer-1.json"
         );
     }
