@@ -50,6 +50,12 @@ fn numbered(n: usize) -> (String, String, String) {
     (format!("/d/Dockerfile.{n}"), text, counts)
 }
 
+/// The same of a build that is there long enough to be looked at on any machine.
+fn lingering(n: usize) -> (String, String, String) {
+    let (path, text, counts) = numbered(n);
+    (path, format!("{text}RUN truth sleep:300\n"), counts)
+}
+
 /// What identifies a build, in the order of a table's columns: project, commit, pipeline, job.
 fn told(identity: &Identity) -> [&str; 4] {
     [

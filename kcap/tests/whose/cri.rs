@@ -20,7 +20,7 @@ use crate::{
     host::{Daemon, assert_no_mounts, lacks, run, skip},
     image,
     lab::{Lab, PATIENCE},
-    numbered, told,
+    lingering, told,
     watching::{Watch, all, is_whole},
 };
 
@@ -461,7 +461,7 @@ fn pods_of_containerds_are_told_by_namespace_and_what_their_makers_say() {
             ..Pod::default()
         },
     ];
-    let builds: Vec<_> = (1..=pods.len()).map(numbered).collect();
+    let builds: Vec<_> = (1..=pods.len()).map(lingering).collect();
     let files: Vec<_> = (builds.iter())
         .map(|(path, text, _)| (path.clone(), text.clone()))
         .collect();

@@ -10,7 +10,7 @@ use crate::{
     host::{Daemon, assert_no_mounts, lacks, run, skip},
     image,
     lab::Lab,
-    numbered, told,
+    lingering, told,
     watching::{Watch, all, is_whole},
 };
 
@@ -85,7 +85,7 @@ fn a_container_of_podmans_is_told_as_one_of_dockers() {
     }
     let lab = Lab::new();
     let podman = Podman::start();
-    let (dockerfile, text, counts) = numbered(5);
+    let (dockerfile, text, counts) = lingering(5);
     let layer = podman.dir.path().join("layer.tar");
     fs::write(&layer, image::layer(&lab, &[(dockerfile.clone(), text)])).expect("a file");
     let layer = layer.display().to_string();
