@@ -83,8 +83,8 @@ pub struct Setup {
     pub settings: Settings,
     /// Reads them anew; none where there is no file.
     pub reread: Option<Box<dyn Fn() -> Result<Settings> + Send>>,
-    /// Where events are told.
-    pub lines: Lines,
+    /// Where events are told. Made once kcap has given up what it need not have.
+    pub lines: fn(fn(&str)) -> Result<(Lines, Printer)>,
     /// Paths of executors, for the first line.
     pub matches: Vec<String>,
     /// Figures.
@@ -136,6 +136,7 @@ struct Running {
     askers: Vec<JoinHandle<()>>,
     makers: Vec<JoinHandle<()>>,
     reread: Option<Box<dyn Fn() -> Result<Settings> + Send>>,
+    printer: Printer,
     grace: Duration,
 }
 
@@ -211,7 +212,8 @@ impl Running {
             bound.serve(setup.metrics.clone())?;
         }
         let out = setup.to.as_ref().map(|to| to.shown());
-        let lines = Arc::new(Mutex::new(setup.lines));
+        let (lines, printer) = (setup.lines)(setup.say)?;
+        let lines = Arc::new(Mutex::new(lines));
         let heard = hear(lines.clone(), setup.metrics.clone(), setup.say);
         let queue = (setup.to)
             .map(|to| Queue::start(to, setup.most, setup.settings.keep(), heard))
@@ -250,6 +252,7 @@ impl Running {
             ask: Some(ask),
             make: Some(make),
             reread: setup.reread,
+            printer,
             grace: setup.grace,
         })
     }
@@ -327,6 +330,8 @@ impl Running {
         }
         let (reports, lost) = with(&inner.metrics, |metrics| (metrics.written, metrics.lost));
         inner.tell(What::Stopped { reports, lost });
+        drop(inner);
+        self.printer.finish();
     }
 }
 
