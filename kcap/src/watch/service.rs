@@ -67,6 +67,9 @@ pub trait Ask: Send + Sync {
 /// Where lines of events go.
 pub type Lines = Box<dyn FnMut(&Line) + Send>;
 
+/// Begins to write lines, with somewhere to say what goes wrong.
+pub type Print = fn(fn(&str)) -> Result<(Lines, Printer)>;
+
 /// How the service is run.
 pub struct Setup {
     /// Where reports go; only lines where `None`.
@@ -84,7 +87,7 @@ pub struct Setup {
     /// Reads them anew; none where there is no file.
     pub reread: Option<Box<dyn Fn() -> Result<Settings> + Send>>,
     /// Where events are told. Made once kcap has given up what it need not have.
-    pub lines: fn(fn(&str)) -> Result<(Lines, Printer)>,
+    pub lines: Print,
     /// Paths of executors, for the first line.
     pub matches: Vec<String>,
     /// Figures.
