@@ -145,7 +145,7 @@ enum Read {
 
 fn read(args: &Args) -> anyhow::Result<Read> {
     if let [file] = &args.files[..]
-        && !file.is_dir()
+        && !input::is_folder(file)
     {
         return match input::content(file, Keep::Reports, &mut Vec::new())? {
             Content::One(build) => match build.report {

@@ -26,6 +26,7 @@ use super::{
     queue::{Fate, Hear, Item, Queue},
     refusals::refusals,
     settings::Settings,
+    webhook::Webhook,
 };
 use crate::{
     capture,
@@ -37,6 +38,8 @@ use crate::{
 
 /// How long a report waits for whose it is.
 const WHOSE: Duration = Duration::from_secs(10);
+/// How long the end waits for the webhook.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Threads that ask whose builds are, and threads that interpret.
 const THREADS: usize = 2;
 /// Identities of sessions that are kept, once known.
@@ -115,6 +118,7 @@ struct Running {
     askers: Vec<JoinHandle<()>>,
     makers: Vec<JoinHandle<()>>,
     reread: Option<Box<dyn Fn() -> Result<Settings> + Send>>,
+    webhook: Arc<Webhook>,
     grace: Duration,
 }
 
@@ -189,7 +193,14 @@ impl Running {
             bound.serve(setup.metrics.clone())?;
         }
         let out = setup.to.as_ref().map(|to| to.shown());
-        let lines = Arc::new(Mutex::new(setup.lines));
+        let webhook = setup.settings.webhook.clone();
+        let webhook = Arc::new(Webhook::start(webhook, setup.metrics.clone(), setup.say)?);
+        let (posted, mut lines) = (webhook.clone(), setup.lines);
+        let lines: Lines = Box::new(move |line| {
+            posted.tell(line);
+            lines(line);
+        });
+        let lines = Arc::new(Mutex::new(lines));
         let heard = hear(lines.clone(), setup.metrics.clone(), setup.say);
         let queue = (setup.to)
             .map(|to| Queue::start(to, setup.most, setup.settings.keep(), heard))
@@ -228,6 +239,7 @@ impl Running {
             ask: Some(ask),
             make: Some(make),
             reread: setup.reread,
+            webhook,
             grace: setup.grace,
         })
     }
@@ -275,6 +287,7 @@ impl Running {
                 if let Some(queue) = &self.inner.queue {
                     queue.keep(settings.keep());
                 }
+                self.webhook.set(settings.webhook.clone());
                 *self
                     .inner
                     .settings
@@ -300,6 +313,7 @@ impl Running {
         if let Some(queue) = inner.queue.take() {
             queue.finish(self.grace);
         }
+        self.webhook.finish(self.grace.min(GOODBYE));
         let (reports, lost) = with(&inner.metrics, |metrics| (metrics.written, metrics.lost));
         inner.tell(What::Stopped { reports, lost });
     }

@@ -231,6 +231,7 @@ fn engines(tier: &mut Tier) -> Result<()> {
         tier.skip(why);
         return Ok(());
     }
+    store(tier)?;
     if cfg!(not(target_arch = "x86_64")) {
         tier.skip("builds of the known executor: it is built for x86-64 only");
     } else if ready(tier, Need::Engines) {
@@ -243,6 +244,20 @@ fn engines(tier: &mut Tier) -> Result<()> {
         )?;
     }
     kaniko(tier)
+}
+
+/// An object store that speaks S3.
+fn store(tier: &mut Tier) -> Result<()> {
+    if !ready(tier, Need::Store) {
+        return Ok(());
+    }
+    let programs = Programs::build(sh::cargo, &["store"])?;
+    tier.tests(
+        Command::new(programs.get("store")?)
+            .args(TEST_ARGS)
+            .current_dir(sh::workspace().join("kcap"))
+            .envs(programs.environment()?),
+    )
 }
 
 /// What a real Kaniko is needed for. It has no Debian package, so that it may be absent.
