@@ -6,5 +6,6 @@ pub mod http;
 mod location;
 mod store;
 
+pub use credentials::NotLent;
 pub use location::Location;
 pub use store::{Object, Refused, Store};

@@ -99,8 +99,8 @@ impl Store {
         let region = first(["AWS_REGION", "AWS_DEFAULT_REGION"]);
         let endpoint = first(["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
         let region = region.unwrap_or_else(|| "us-east-1".into());
-        let agent = http::agent(LONGEST)?;
-        let credentials = Source::from_env(&agent, &region)?;
+        let agent = http::agent(LONGEST, false)?;
+        let credentials = Source::from_vars(&|name| env::var(name).ok(), &region)?;
         Self::new(bucket, endpoint.as_deref(), &region, agent, credentials)
     }
 
@@ -115,7 +115,13 @@ impl Store {
         (key, secret): (&str, &str),
     ) -> Result<Self> {
         let credentials = Source::fixed(key, secret);
-        Self::new(bucket, endpoint, region, http::agent(LONGEST)?, credentials)
+        Self::new(
+            bucket,
+            endpoint,
+            region,
+            http::agent(LONGEST, false)?,
+            credentials,
+        )
     }
 
     fn new(
@@ -156,7 +162,7 @@ impl Store {
     pub fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let put = || -> Result<()> {
             let key = addressable(key)?;
-            let credentials = self.credentials.get(&self.agent)?;
+            let credentials = self.credentials.get()?;
             let url = self.bucket.put_object(Some(&credentials), key).sign(SIGNED);
             let longest = LONGEST + EACH_MIB * u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
             let kind = if key.ends_with(".json") {
@@ -181,7 +187,7 @@ impl Store {
     /// Where there is none, or it is larger, or cannot be had in a few attempts. It does not name the object.
     pub fn get(&self, key: &str, most: u64) -> Result<Vec<u8>> {
         let get = || -> Result<Vec<u8>> {
-            let credentials = self.credentials.get(&self.agent)?;
+            let credentials = self.credentials.get()?;
             let url = (self.bucket)
                 .get_object(Some(&credentials), addressable(key)?)
                 .sign(SIGNED);
@@ -208,7 +214,7 @@ impl Store {
     /// Where it cannot be removed in a few attempts. It names the object.
     pub fn delete(&self, key: &str) -> Result<()> {
         let delete = || -> Result<()> {
-            let credentials = self.credentials.get(&self.agent)?;
+            let credentials = self.credentials.get()?;
             let url = (self.bucket)
                 .delete_object(Some(&credentials), addressable(key)?)
                 .sign(SIGNED);
@@ -229,7 +235,7 @@ impl Store {
         let mut after: Option<String> = None;
         loop {
             let page = || -> Result<_> {
-                let credentials = self.credentials.get(&self.agent)?;
+                let credentials = self.credentials.get()?;
                 let mut list = self.bucket.list_objects_v2(Some(&credentials));
                 list.with_prefix(prefix);
                 if let Some(after) = &after {

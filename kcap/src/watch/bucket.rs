@@ -12,7 +12,7 @@ use super::{
     Destination,
     retention::{Keep, Pruned, doomed},
 };
-use crate::remote::{Location, Refused, Store};
+use crate::remote::{Location, NotLent, Refused, Store};
 
 /// How often a listing is worth what it costs; the queue asks more often.
 const PRUNE: Duration = Duration::from_secs(3600);
@@ -46,7 +46,7 @@ impl Prefix {
         match prefix.store.put(&probe, b"") {
             // Who may only write leaves it there.
             Ok(()) => _ = prefix.store.delete(&probe),
-            Err(why) if why.is::<Refused>() => return Err(why),
+            Err(why) if why.is::<Refused>() || why.is::<NotLent>() => return Err(why),
             Err(why) => say(&format!("{why:#}; reports will wait for it")),
         }
         Ok(prefix)

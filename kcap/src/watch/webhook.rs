@@ -123,7 +123,7 @@ impl Webhook {
     ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         shared.lock().address = address;
-        let agent = http::agent(LONGEST)?;
+        let agent = http::agent(LONGEST, false)?;
         let (theirs, counted) = (shared.clone(), metrics.clone());
         let thread = thread::Builder::new()
             .name("kcap-webhook".into())

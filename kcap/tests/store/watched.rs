@@ -136,7 +136,7 @@ fn builds_are_reported_to_a_store_that_goes_and_comes_back_and_refusals_to_a_web
     build("first", u64::MAX);
     let name = watch.wait("report")["name"].clone();
     let first = format!("node 1/{}", name.as_str().expect("a name"));
-    assert_eq!(keys(&store, ""), [first.clone()]);
+    assert_eq!(keys(&store, ""), [first.as_str()]);
 
     swift.stop();
     build("second", u64::MAX);
