@@ -227,6 +227,13 @@ fn what_the_queue_writes_kcap_reads_and_tenants_are_apart() {
         ],
     );
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    // Credentials that are lent come with a token, which is signed as well.
+    let mut lent = Command::new(programs::kcap());
+    swift.environment(&mut lent, KEY, SECRET);
+    let lent = lent
+        .env("AWS_SESSION_TOKEN", "a/token+of=")
+        .args(["report", &one]);
+    assert_eq!(lent.output().expect("kcap runs").status.code(), Some(0));
     let report = |args: &[&str]| kcap(swift, SECRET, &[&["report"], args].concat());
     is_line(
         &report(&["s3://builds/on node/team-b"]),

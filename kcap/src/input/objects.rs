@@ -28,6 +28,9 @@ mod remote {
     use crate::input::{Content, Keep, LIMIT, held};
     use crate::remote::{Location, Store};
 
+    /// Bytes that any object may have, whatever its listing says.
+    const SMALL: u64 = 4 << 20;
+
     /// One that was found.
     pub struct Object {
         store: Arc<Store>,
@@ -43,7 +46,9 @@ mod remote {
         /// Where it cannot be had, or is damaged or too large: one line with its name.
         pub fn content(&self, name: &str, keep: Keep, buffer: &mut Vec<u8>) -> Result<Content> {
             let mut read = || {
-                let bytes = self.store.get(&self.key, LIMIT)?;
+                // Reports do not grow. What says that it is small shall not fill the memory.
+                let most = self.size.clamp(SMALL, LIMIT);
+                let bytes = self.store.get(&self.key, most)?;
                 held(name, &bytes[..], bytes.len() as u64, keep, buffer)
             };
             read().with_context(|| format!("cannot read {name}"))

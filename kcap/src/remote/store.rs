@@ -20,6 +20,8 @@ const ATTEMPTS: u32 = 3;
 const WAIT: Duration = Duration::from_millis(300);
 /// Largest listing of a page: 1000 keys of 1 KiB, each byte of which can be written as three.
 const PAGE: u64 = 8 << 20;
+/// Most pages of a listing: 20 million keys.
+const PAGES: usize = 20_000;
 /// Largest text of an error that is read.
 const ERROR: u64 = 64 << 10;
 /// Longest part of it that is shown.
@@ -233,7 +235,7 @@ impl Store {
     /// Where they cannot be listed in a few attempts a page. It names the place.
     pub fn list(&self, prefix: &str, found: &mut dyn FnMut(Object) -> bool) -> Result<()> {
         let mut after: Option<String> = None;
-        loop {
+        for _ in 0..PAGES {
             let page = || -> Result<_> {
                 let credentials = self.credentials.get()?;
                 let mut list = self.bucket.list_objects_v2(Some(&credentials));
@@ -275,6 +277,10 @@ impl Store {
             }
             after = next;
         }
+        bail!(
+            "cannot list {}: there are more than {PAGES} pages; give a longer prefix",
+            self.shown(prefix)
+        )
     }
 
     /// An object for people.

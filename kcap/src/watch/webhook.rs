@@ -115,7 +115,7 @@ impl Webhook {
     /// Starts one that posts to an address, and to none yet where there is none.
     ///
     /// # Errors
-    /// Where the system has no thread left, or the certificates that it is to trust cannot be read.
+    /// Where the system has no thread left.
     pub fn start(
         address: Option<Address>,
         metrics: metrics::Shared,
@@ -123,11 +123,10 @@ impl Webhook {
     ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         shared.lock().address = address;
-        let agent = http::agent(LONGEST, false)?;
         let (theirs, counted) = (shared.clone(), metrics.clone());
         let thread = thread::Builder::new()
             .name("kcap-webhook".into())
-            .spawn(move || post(&theirs, &agent, &counted, say))
+            .spawn(move || post(&theirs, &counted, say))
             .context("cannot start a thread")?;
         Ok(Self {
             shared,
@@ -193,7 +192,9 @@ const DELIVERED: usize = 0;
 const FAILED: usize = 1;
 const DROPPED: usize = 2;
 
-fn post(shared: &Shared, agent: &Agent, metrics: &metrics::Shared, say: fn(&str)) {
+fn post(shared: &Shared, metrics: &metrics::Shared, say: fn(&str)) {
+    // Made when it is needed: most services have no webhook.
+    let mut agent = None;
     let mut failing = false;
     loop {
         let mut state = shared.lock();
@@ -211,7 +212,7 @@ fn post(shared: &Shared, agent: &Agent, metrics: &metrics::Shared, say: fn(&str)
             state = (shared.changed.wait(state)).unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
-        match deliver(shared, agent, &line) {
+        match deliver(shared, &mut agent, &line) {
             None => {}
             Some(Ok(())) => {
                 with(metrics, |metrics| metrics.webhook[DELIVERED] += 1);
@@ -230,7 +231,14 @@ fn post(shared: &Shared, agent: &Agent, metrics: &metrics::Shared, say: fn(&str)
 }
 
 /// Posts a line, with a few attempts; `None` where nobody wants it any more.
-fn deliver(shared: &Shared, agent: &Agent, line: &str) -> Option<Result<(), String>> {
+fn deliver(shared: &Shared, agent: &mut Option<Agent>, line: &str) -> Option<Result<(), String>> {
+    let agent = match agent {
+        Some(agent) => agent,
+        None => match http::agent(LONGEST, false) {
+            Ok(made) => agent.insert(made),
+            Err(why) => return Some(Err(format!("{why:#}; the webhook takes no events"))),
+        },
+    };
     let mut wait = WAIT;
     for attempt in 1.. {
         // It may have been changed meanwhile.
