@@ -11,6 +11,8 @@ pub mod cli;
 pub mod combine;
 pub mod compare;
 pub mod explain;
+#[cfg(all(fuzzing, feature = "trace"))]
+pub mod fuzzing;
 pub mod host;
 pub mod image;
 pub mod input;

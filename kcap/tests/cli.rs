@@ -12,8 +12,12 @@ mod check;
 mod commands;
 #[path = "cli/compare.rs"]
 mod compare;
+#[path = "cli/conventions.rs"]
+mod conventions;
 #[path = "cli/harness.rs"]
 mod harness;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/interrupts.rs"]
 mod interrupts;
 #[path = "cli/many.rs"]

@@ -27,6 +27,7 @@ use counts::Counts;
 use kcap::{
     capture::{self, Capture},
     report::{self, Cap, Report},
+    watch::events,
 };
 use lab::{Group, Lab, PATIENCE};
 use serde_json::Value;
@@ -67,10 +68,15 @@ impl Watch {
             .expect("kcap runs");
         let stdout = child.stdout.take().expect("a pipe");
         let (tell, lines) = mpsc::channel();
+        let schema = serde_json::from_str(&events::schema()).expect("a schema");
+        let schema = jsonschema::validator_for(&schema).expect("a schema");
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let line: Value = serde_json::from_str(&line).expect("a line of JSON");
-                assert_eq!(line["schema"], "kcap.event/v1");
+                if let Err(why) = schema.validate(&line) {
+                    // Seen by whoever waits for the line.
+                    panic!("{line:#}: {why}");
+                }
                 if tell.send(line).is_err() {
                     return;
                 }

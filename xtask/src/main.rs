@@ -6,8 +6,11 @@ mod bpf;
 mod captures;
 mod corpus;
 mod demo;
+mod docs;
+mod fuzz;
 mod kernels;
 mod lab;
+mod picture;
 mod proofs;
 mod setup;
 mod sh;
@@ -40,8 +43,12 @@ enum Task {
     Bpf(bpf::Args),
     /// Trace a real build of an example Dockerfile, or of your own, to its report
     Demo(demo::Args),
+    /// Hold man pages, completions and schemas against what kcap generates, or write them
+    Docs(docs::Args),
     /// Run every tier of tests that this machine can run
     Test(test::Args),
+    /// Feed kcap what nobody meant to write, and hold what it makes of it against what must be so
+    Fuzz(fuzz::Args),
     /// Measure what tracing costs, beside bpftrace and programs that do nothing
     Bench(bench::Args),
     /// Find by replays which capabilities each Dockerfile of the corpus needs
@@ -56,6 +63,8 @@ enum Task {
     Proofs(proofs::Args),
     /// Hold what kcap says of the corpus on other kernels, and with more or less allowed, against that
     Kernels(kernels::Args),
+    /// Take a picture of the HTML page of the corpus
+    Picture(picture::Args),
     /// Run one program in a virtual machine with a chosen kernel
     Vm(vm::Args),
 }
@@ -65,7 +74,9 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Bpf(args) => bpf::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Docs(args) => docs::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Truth(args) => truth::run(&args),
         Task::Captures(args) => captures::run(&args),
@@ -73,6 +84,7 @@ fn main() -> ExitCode {
         Task::Answer(args) => answer::run(&args),
         Task::Proofs(args) => proofs::run(&args),
         Task::Kernels(args) => kernels::run(&args),
+        Task::Picture(args) => picture::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

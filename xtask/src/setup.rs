@@ -41,10 +41,14 @@ pub enum Need {
     Bpf,
     /// Comparing with bpftrace
     Bench,
+    /// Fuzzing
+    Fuzz,
+    /// The HTML page in a browser
+    Pages,
 }
 
 /// Debian packages, the program that shows one is not needed, and who needs it.
-const PACKAGES: [(&str, Option<&str>, &[Need]); 20] = [
+const PACKAGES: [(&str, Option<&str>, &[Need]); 27] = [
     (
         "buildah",
         Some("buildah"),
@@ -69,9 +73,17 @@ const PACKAGES: [(&str, Option<&str>, &[Need]); 20] = [
     ("python3-swift", None, &[Need::Store]),
     ("crun", Some("crun"), &[Need::Engines, Need::Test]),
     ("libcap2-bin", Some("setcap"), &[Need::Test]),
+    // What shows man pages, and the shells that completions are for.
+    ("man-db", Some("man"), &[Need::Test]),
+    ("mandoc", Some("mandoc"), &[Need::Test]),
+    ("zsh", Some("zsh"), &[Need::Test]),
+    ("fish", Some("fish"), &[Need::Test]),
     ("qemu-system-x86", Some("qemu-system-x86_64"), &[Need::Test]),
     ("bpftrace", Some("bpftrace"), &[Need::Bench]),
+    ("chromium", Some("chromium"), &[Need::Pages]),
+    ("npm", Some("npm"), &[Need::Pages]),
     ("gcc", Some("cc"), &[Need::Engines, Need::Test, Need::Bpf]),
+    ("g++", Some("c++"), &[Need::Fuzz]),
     ("libc6-dev", None, &[Need::Engines, Need::Test, Need::Bpf]),
     ("llvm-22-dev", None, &[Need::Bpf]),
     ("libpolly-22-dev", None, &[Need::Bpf]),
@@ -154,6 +166,17 @@ pub fn registry() -> Result<PathBuf> {
     }
 }
 
+/// The release of axe-core, rules of accessibility, that pages are held against.
+const AXE: &str = "axe-core@4.14.1";
+
+/// The script of axe-core, where [`ensure`] installs it.
+///
+/// # Errors
+/// Where there is no cache folder.
+pub fn axe() -> Result<PathBuf> {
+    Ok(cache()?.join(AXE).join("node_modules/axe-core/axe.min.js"))
+}
+
 /// BusyBox, linked statically.
 pub const BUSYBOX: &str = "/bin/busybox";
 
@@ -186,6 +209,7 @@ struct Plan {
     linker: bool,
     kernels: Vec<(&'static str, &'static str)>,
     registry: bool,
+    axe: bool,
 }
 
 impl Plan {
@@ -213,13 +237,14 @@ impl Plan {
                 .iter()
                 .any(|need| needs.contains(need))
                 && !registry()?.is_file(),
+            axe: needs.contains(&Need::Pages) && !axe()?.is_file(),
         })
     }
 
     fn is_empty(&self) -> bool {
         self.packages.is_empty()
             && self.kernels.is_empty()
-            && !(self.compiler || self.linker || self.registry)
+            && !(self.compiler || self.linker || self.registry || self.axe)
     }
 
     /// What a person does where there is no apt.
@@ -244,6 +269,13 @@ impl Plan {
         }
         if self.registry {
             text.push_str("\n  a registry (`docker-registry`)");
+        }
+        if self.axe {
+            let folder = cache().unwrap_or_default().join(AXE);
+            text.push_str(&format!(
+                "\n  axe-core: npm install --ignore-scripts --prefix {} {AXE}",
+                folder.display()
+            ));
         }
         text
     }
@@ -275,6 +307,9 @@ impl Plan {
         if self.registry {
             say("unpacking docker-registry");
             unpack(&["docker-registry"], |_, _| Ok(cache()?.join("registry")))?;
+        }
+        if self.axe {
+            axe_core()?;
         }
         Ok(())
     }
@@ -406,6 +441,25 @@ fn linker() -> Result<()> {
             .arg(&root),
     )?;
     sh::publish(&root, &folder.join(toolchain::linker_folder()))
+}
+
+/// Installs axe-core from npm, without running anything of it.
+fn axe_core() -> Result<()> {
+    say(&format!("installing {AXE}"));
+    let cache = cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    let scratch = tempfile::Builder::new()
+        .prefix(".axe-")
+        .tempdir_in(&cache)?;
+    let root = scratch.path().join("root");
+    sh::output(
+        Command::new("npm")
+            .args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .arg("--prefix")
+            .arg(&root)
+            .arg(AXE),
+    )?;
+    sh::publish(&root, &cache.join(AXE))
 }
 
 /// Unpacks the newest kernel of a series.

@@ -3,7 +3,7 @@
 //! known as such. Written and read as a stream; a reader is bounded by [`Limits`].
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capture, Clock, Evidence, Host, LogLine, Loss, Program, Subject, Tally, Tool, Unasked,
+    Capture, Clock, Evidence, Frame, Host, LogLine, Loss, Program, Subject, Tally, Tool, Unasked,
 };
 
 /// The schema that this version writes, and the only one that it reads.
@@ -24,18 +24,29 @@ pub struct Limits {
     /// Longest line, in bytes. The longest honest one is a header with a command of `ARG_MAX`
     /// bytes (2 MiB), each of which JSON may write as six.
     pub line: u64,
+    /// Longest line after the header: paths, arguments and lines of a log are cut long before.
+    pub item: u64,
     /// Most items.
     pub items: u64,
-    /// Most bytes: those of the text, and those that its items take in memory.
+    /// Most bytes: those of the text, and those that its items take in memory. A million programs
+    /// take less.
     pub bytes: u64,
+    /// How many times its packed size `bytes` may come to, beyond [`SMALL`]: an honest one has less
+    /// than a hundred, a bomb a thousand.
+    pub ratio: u64,
 }
+
+/// Bytes, as in [`Limits::bytes`], up to which a capture may be packed as well as can be.
+const SMALL: u64 = 16 << 20;
 
 impl Limits {
     /// What [`read`] applies.
     pub const DEFAULT: Self = Self {
         line: 16 << 20,
+        item: 4 << 20,
         items: 20_000_000,
-        bytes: 4 << 30,
+        bytes: 1 << 30,
+        ratio: 200,
     };
 }
 
@@ -243,11 +254,16 @@ impl Capture {
 /// # Errors
 /// Those of `to`; `InvalidData` where a line is longer than [`read`] accepts.
 pub fn write(capture: &Capture, to: impl Write) -> io::Result<()> {
-    fn line(to: &mut impl Write, buffer: &mut Vec<u8>, item: &impl Serialize) -> io::Result<()> {
+    fn line(
+        to: &mut impl Write,
+        buffer: &mut Vec<u8>,
+        item: &impl Serialize,
+        most: u64,
+    ) -> io::Result<()> {
         buffer.clear();
         serde_json::to_writer(&mut *buffer, item)?;
         buffer.push(b'\n');
-        if buffer.len() as u64 > Limits::DEFAULT.line {
+        if buffer.len() as u64 > most {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
@@ -271,7 +287,7 @@ pub fn write(capture: &Capture, to: impl Write) -> io::Result<()> {
         interrupted: capture.interrupted,
         counts,
     };
-    line(&mut to, &mut buffer, &header)?;
+    line(&mut to, &mut buffer, &header, Limits::DEFAULT.line)?;
     let items = (capture.programs.iter().map(ItemRef::Program))
         .chain(capture.tallies.iter().map(ItemRef::Tally))
         .chain(capture.evidence.iter().map(ItemRef::Evidence))
@@ -279,7 +295,7 @@ pub fn write(capture: &Capture, to: impl Write) -> io::Result<()> {
         .chain(capture.log.iter().map(ItemRef::Log))
         .chain([ItemRef::End(counts)]);
     for item in items {
-        line(&mut to, &mut buffer, &item)?;
+        line(&mut to, &mut buffer, &item, Limits::DEFAULT.item)?;
     }
     to.finish()?.flush()
 }
@@ -294,11 +310,14 @@ pub fn read(from: impl Read) -> Result<Capture, ReadError> {
 
 fn read_within(from: impl Read, limits: Limits) -> Result<Capture, ReadError> {
     let mut lines = Lines {
-        from: BufReader::new(GzDecoder::new(BufReader::new(from))),
+        from: BufReader::new(GzDecoder::new(Counting {
+            from: BufReader::new(from),
+            read: 0,
+        })),
         buffer: Vec::new(),
         number: 0,
-        left: limits.bytes,
-        limit: limits.line,
+        used: 0,
+        limits,
     };
     let header = lines.next()?.ok_or(ReadError::NotACapture)?;
     let head: Head = serde_json::from_slice(header).map_err(|_| ReadError::NotACapture)?;
@@ -371,23 +390,79 @@ fn read_within(from: impl Read, limits: Limits) -> Result<Capture, ReadError> {
     Ok(capture)
 }
 
-/// Lines of bounded length, of bounded sum.
-struct Lines<R> {
-    from: R,
-    buffer: Vec<u8>,
-    number: u64,
-    left: u64,
-    limit: u64,
+/// What an item takes in memory beside its text, which is counted as it is read.
+trait Held {
+    fn held(&self) -> usize;
 }
 
-impl<R: BufRead> Lines<R> {
+impl Held for Program {
+    fn held(&self) -> usize {
+        let args = self.argv.as_ref().map_or(0, |argv| argv.args.capacity());
+        size_of::<Self>() + args * size_of::<String>()
+    }
+}
+
+impl Held for Tally {
+    fn held(&self) -> usize {
+        size_of::<Self>() + self.failed.len() * size_of::<(u8, u64)>()
+    }
+}
+
+impl Held for Evidence {
+    fn held(&self) -> usize {
+        size_of::<Self>() + self.path.capacity() * size_of::<Frame>()
+    }
+}
+
+impl Held for Unasked {
+    fn held(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+impl Held for LogLine {
+    fn held(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+/// Counts the packed bytes.
+struct Counting<R> {
+    from: R,
+    read: u64,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(to)?;
+        self.read += read as u64;
+        Ok(read)
+    }
+}
+
+/// Lines of bounded length, of bounded sum.
+struct Lines<R> {
+    from: BufReader<GzDecoder<Counting<R>>>,
+    buffer: Vec<u8>,
+    number: u64,
+    /// Of [`Limits::bytes`].
+    used: u64,
+    limits: Limits,
+}
+
+impl<R: Read> Lines<R> {
     /// The next line, `None` at the end.
     fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
         self.buffer.clear();
         let first = self.number == 0;
         self.number += 1;
+        let most = if first {
+            self.limits.line
+        } else {
+            self.limits.item
+        };
         (&mut self.from)
-            .take(self.limit + 1)
+            .take(most + 1)
             .read_until(b'\n', &mut self.buffer)
             .map_err(|error| match error.kind() {
                 // What is no gzip at all fails at its header; what is cut has a good one.
@@ -405,7 +480,7 @@ impl<R: BufRead> Lines<R> {
         if self.buffer.is_empty() {
             return Ok(None);
         }
-        if self.buffer.len() as u64 > self.limit {
+        if self.buffer.len() as u64 > most {
             return Err(ReadError::TooLarge {
                 line: self.number,
                 limit: "the longest line read",
@@ -436,23 +511,28 @@ impl<R: BufRead> Lines<R> {
         })
     }
 
-    fn keep<T>(&mut self, item: Option<T>, to: &mut Vec<T>) -> Result<(), ReadError> {
+    fn keep<T: Held>(&mut self, item: Option<T>, to: &mut Vec<T>) -> Result<(), ReadError> {
         if let Some(item) = item {
-            self.charge(size_of::<T>())?;
+            self.charge(item.held())?;
             to.push(item);
         }
         Ok(())
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), ReadError> {
-        self.left = self
-            .left
-            .checked_sub(bytes as u64)
-            .ok_or(ReadError::TooLarge {
-                line: self.number,
-                limit: "the bytes that are read",
-            })?;
-        Ok(())
+        self.used = self.used.saturating_add(bytes as u64);
+        let packed = self.from.get_ref().get_ref().read;
+        let limit = if self.used > self.limits.bytes {
+            "the bytes that are read"
+        } else if self.used > SMALL.max(packed.saturating_mul(self.limits.ratio)) {
+            "a capture of so few packed bytes unpacks to"
+        } else {
+            return Ok(());
+        };
+        Err(ReadError::TooLarge {
+            line: self.number,
+            limit,
+        })
     }
 }
 

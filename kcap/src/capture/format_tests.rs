@@ -128,6 +128,10 @@ fn limits_hold() {
             ..default
         },
         Limits {
+            item: 40,
+            ..default
+        },
+        Limits {
             items: 4,
             ..default
         },
@@ -156,6 +160,41 @@ fn limits_hold() {
         matches!(error, ReadError::TooLarge { line: 1, .. }),
         "{error}"
     );
+}
+
+#[test]
+fn a_bomb_is_refused_before_it_is_unpacked() {
+    // A thousand times its size, of lines that are each in order.
+    let line = format!("{{\"later\":\"{}\"}}\n", "x".repeat(1000));
+    let counts = text(&sample());
+    let (header, _) = counts.split_once('\n').unwrap();
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(format!("{header}\n").as_bytes()).unwrap();
+    for _ in 0..30_000 {
+        packed.write_all(line.as_bytes()).unwrap();
+    }
+    let error = read(&packed.finish().unwrap()[..]).unwrap_err();
+    let ReadError::TooLarge { line, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(line < 17_000, "after 16 MiB, not {line} KiB");
+}
+
+#[test]
+fn what_grows_in_memory_is_counted_as_it_grows() {
+    let mut capture = sample();
+    capture.evidence[0].path = vec![Frame::default(); 10_000];
+    // A frame can be written in three bytes.
+    let full = text(&capture);
+    let frame = serde_json::to_string(&capture.evidence[0].path[0]).unwrap();
+    let packed = gzip(&full.replace(&frame, "{}"));
+    let limits = Limits {
+        bytes: 100_000,
+        ..Limits::DEFAULT
+    };
+    assert_eq!(read(&packed[..]).unwrap(), capture);
+    let error = read_within(&packed[..], limits).unwrap_err();
+    assert!(matches!(error, ReadError::TooLarge { .. }), "{error}");
 }
 
 #[test]

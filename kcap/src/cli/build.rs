@@ -50,17 +50,17 @@ const OK: u8 = 0;
 Examples:
   kcap build -f services/api/Dockerfile
   kcap build -f . -o reports --jobs 4
-  kcap build -f Dockerfile --cap-drop all --cap-add CHOWN,SETUID,SETGID -- --build-arg=VERSION=3
+  kcap build -f Dockerfile --cap-drop all --cap-add CHOWN -- --build-arg=V=3
   kcap build -f Dockerfile --push -- --destination=registry.example/app:1
 
-One Dockerfile gives its report on standard output; several give a matrix of who needs what, and the
-set that is enough for all. A build that fails does not stop the others, and has its report too.
+One Dockerfile gives its report on standard output; several give a matrix of who needs what, and the \
+set that is enough for all. A build that fails does not stop the others, and has its report too. \
 Nothing is pushed without --push.
 
-Ctrl-C and SIGTERM end the builds that run and start no more; what was seen until then is still
+Ctrl-C and SIGTERM end the builds that run and start no more; what was seen until then is still \
 written, marked as interrupted.
 
-Exit code: 0 all were built and every report is complete, 1 one did not build or was interrupted,
+Exit code: 0 all were built and every report is complete, 1 one did not build or was interrupted, \
 2 bad usage, input or environment, 3 all were built and a report is incomplete.")]
 pub struct Args {
     /// A Dockerfile; or a folder, for every Dockerfile below it; or a pattern such as

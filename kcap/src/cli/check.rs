@@ -7,7 +7,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 
 use super::report::Color;
-use super::{exit, say};
+use super::{exit, say, written};
 use crate::combine::check::{Check, Policy, against_baseline, against_policy};
 use crate::combine::{Build, merge};
 use crate::input::{self, Keep};
@@ -22,6 +22,10 @@ const LARGEST: u64 = 64 << 20;
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("against").required(true)),
+    override_usage = "\
+kcap check [OPTIONS] --allow NAME,... REPORT...
+       kcap check [OPTIONS] --policy NAME|FILE REPORT...
+       kcap check [OPTIONS] --baseline OLD REPORT...",
     after_help = "\
 Examples:
   kcap check --policy pss-baseline reports/
@@ -29,14 +33,15 @@ Examples:
   kcap check --policy pod.yaml --container kaniko reports/
   kcap check --policy run.sh capture.kcap
   kcap check --baseline main/reports reports/ --format sarif
+  kcap check --policy article reports/ --format markdown > comment.md
 
-Policies: docker-default, podman-default, cri-o-default, pss-baseline, pss-restricted, article,
-shipwright. A file can be capability names one a line, a pod's or container's YAML or JSON, a docker
+Policies: docker-default, podman-default, cri-o-default, pss-baseline, pss-restricted, article, \
+shipwright. A file can be capability names one a line, a pod's or container's YAML or JSON, a docker \
 or podman run line, or a report.
 
 Only capabilities are checked. What one run cannot settle (unsure) counts as needed.
 
-Exit code: 0 nothing is over, 1 a report needs more, 2 bad usage or input, 3 nothing is over as far
+Exit code: 0 nothing is over, 1 a report needs more, 2 bad usage or input, 3 nothing is over as far \
 as was seen, and a report is incomplete or its build did not succeed."
 )]
 pub struct Args {
@@ -84,9 +89,8 @@ pub fn run(args: &Args, out: &mut impl Write) -> Result<u8> {
             }
         }
     }
-    write_check(&check, args.format, args.color.style(), out)
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")?;
+    let result = write_check(&check, args.format, args.color.style(), out);
+    written(result.and_then(|()| out.flush()), "to standard output")?;
     Ok(match (check.pass, check.is_proven()) {
         (false, _) => exit::NO,
         (true, false) => exit::INCOMPLETE,
@@ -157,5 +161,6 @@ fn read(path: &Path) -> Result<String> {
     if bytes.len() as u64 > LARGEST {
         bail!("it is larger than {} MiB", LARGEST >> 20);
     }
+    input::are_few(&bytes)?;
     String::from_utf8(bytes).context("it is no text")
 }

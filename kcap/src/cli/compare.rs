@@ -1,16 +1,16 @@
 //! `kcap compare`: what differs between two built images. Needs no root and no kernel.
 
 use std::{
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{exit, report::Color};
 use crate::{
     compare::{self, comparison::Comparison},
-    render::{self, Format},
+    render::{self, PlainFormat},
 };
 
 /// Arguments of `kcap compare`.
@@ -18,12 +18,13 @@ use crate::{
 #[command(after_help = "\
 Examples:
   kcap compare before.tar after.tar
-  kcap compare --format json layout-a/ layout-b/ | jq '.differences[] | select(.what == \"mode\")'
+  kcap compare --exact --all layout-a/ layout-b/
+  kcap compare --format json before.tar after.tar | jq .counts
 
-An image is an OCI layout, as a folder or a tar of it, or an archive of `docker save` or Kaniko's
---tar-path. Compared are every entry's kind, mode, owner, link, device numbers, attributes and
-content, what a container starts with, and the history; not times, nor how files are spread over
-layers. Content that says when or where something ran (logs, caches, random keys) is noise: it is
+An image is an OCI layout, as a folder or a tar of it, or an archive of `docker save` or Kaniko's \
+--tar-path. Compared are every entry's kind, mode, owner, link, device numbers, attributes and \
+content, what a container starts with, and the history; not times, nor how files are spread over \
+layers. Content that says when or where something ran (logs, caches, random keys) is noise: it is \
 counted by rule, and makes no difference without --exact.
 
 Exit code: 0 where the images are the same, 1 where they differ, 2 where one cannot be read.")]
@@ -42,7 +43,7 @@ pub struct Args {
     pub all: bool,
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub format: PlainFormat,
     /// Nothing on standard output: the exit code says it
     #[arg(short, long)]
     pub quiet: bool,
@@ -63,13 +64,8 @@ pub fn run(args: &Args, out: &mut impl Write) -> Result<u8> {
     if !args.quiet {
         let style = args.color.style();
         let written = render::write_comparison(&comparison, args.all, args.format, style, out);
-        match written.and_then(|()| out.flush()) {
-            // The exit code says it to whoever has read enough.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(error).context("cannot write the comparison");
-            }
-            _ => {}
-        }
+        // The exit code says it to whoever has read enough.
+        super::written(written.and_then(|()| out.flush()), "the comparison")?;
     }
     Ok(if comparison.same { 0 } else { exit::NO })
 }

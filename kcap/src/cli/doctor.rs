@@ -15,8 +15,11 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::report::Color;
+use super::written;
 use crate::host::cgroup::{Cgroup, Layout};
 use crate::host::facts::Facts;
+use crate::render::{Paint, Style, escape};
 
 pub use diagnose::diagnose;
 
@@ -35,10 +38,21 @@ const WIDTH: usize = 80;
 
 /// Options of `kcap doctor`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kcap doctor
+  sudo kcap doctor --format json | jq .possible
+
+It tries each hook as the user who asks: as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.
+
+Exit code: 0 this host can be traced, 1 something that tracing needs is missing, 2 bad usage.")]
 pub struct Args {
     /// What to print
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
+    /// When to use colours
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
 }
 
 /// Forms of the answer.
@@ -151,10 +165,11 @@ pub fn run(args: &Args, probes: Vec<HookProbe>, out: &mut impl Write) -> Result<
     let found = Found::look(probes);
     let checks = diagnose(&found);
     let possible = checks.iter().all(|c| c.state != State::Missing);
-    match args.format {
-        Format::Table => table(&checks, possible, out)?,
-        Format::Json => json(&found, &checks, possible, out)?,
-    }
+    let result = match args.format {
+        Format::Table => table(&checks, possible, args.color.style(), out),
+        Format::Json => json(&found, &checks, possible, out),
+    };
+    written(result.and_then(|()| out.flush()), "to standard output")?;
     Ok(u8::from(!possible))
 }
 
@@ -186,7 +201,7 @@ fn json(found: &Found, checks: &[Check], possible: bool, out: &mut impl Write) -
     writeln!(out)
 }
 
-fn table(checks: &[Check], possible: bool, out: &mut impl Write) -> io::Result<()> {
+fn table(checks: &[Check], possible: bool, style: Style, out: &mut impl Write) -> io::Result<()> {
     let longest = checks
         .iter()
         .map(|c| c.name.chars().count())
@@ -195,12 +210,13 @@ fn table(checks: &[Check], possible: bool, out: &mut impl Write) -> io::Result<(
     let name = longest.min(NAME);
     let indent = STATE + name + 1;
     for check in checks {
-        let state = match check.state {
-            State::Ok => "ok",
-            State::Degraded => "degraded",
-            State::Missing => "MISSING",
+        let (paint, state) = match check.state {
+            State::Ok => (Paint::Good, "ok"),
+            State::Degraded => (Paint::Unsure, "degraded"),
+            State::Missing => (Paint::Bad, "MISSING"),
         };
-        write!(out, "{state:<STATE$}{:<name$} ", printable(&check.name))?;
+        let state = style.paint(paint, &format!("{state:<STATE$}"));
+        write!(out, "{state}{:<name$} ", printable(&check.name))?;
         wrapped(&printable(&check.detail), indent, out)?;
         if let Some(remedy) = &check.remedy {
             write!(out, "{:indent$}", "")?;
@@ -237,13 +253,7 @@ fn wrapped(text: &str, indent: usize, out: &mut impl Write) -> io::Result<()> {
 
 /// Without characters that a terminal would act on.
 fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escape = c.is_control().then(|| c.escape_default());
-            let plain = escape.is_none().then_some(c);
-            escape.into_iter().flatten().chain(plain)
-        })
-        .collect()
+    escape::shown(text)
 }
 
 fn readable(path: &Path) -> io::Result<()> {

@@ -7,6 +7,7 @@ pub mod compare;
 #[cfg(feature = "trace")]
 mod dockerfile;
 pub mod doctor;
+pub mod generate;
 #[cfg(feature = "trace")]
 mod options;
 #[cfg(feature = "trace")]
@@ -21,6 +22,7 @@ pub mod watch;
 
 use std::io::{self, Write};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::render::escape::head;
@@ -42,7 +44,25 @@ pub mod exit {
 
 /// Finds the Linux capabilities that a container image build needs, with evidence
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 80,
+    after_help = "\
+Examples:
+  kcap doctor
+  kcap build -f services/api/Dockerfile
+  kcap prove -f services/api/Dockerfile
+  kcap report --why SETUID reports/
+  kcap check --policy pss-baseline reports/
+
+Results go to standard output, everything else to standard error; - is standard output, or input. \
+kcap help COMMAND says more of each.
+
+Exit code: 0 success, 1 the answer is no, 2 bad usage, input or environment, 3 the result is \
+incomplete; of kcap run, the command's own."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -64,7 +84,7 @@ pub enum Command {
     /// Trace every build that others start on this host, and write a report of each
     #[cfg(feature = "trace")]
     Watch(Box<watch::Args>),
-    /// Render a saved capture or report
+    /// Render saved captures or reports: one as it is, several as one answer
     Report(report::Args),
     /// Hold reports against what is allowed, or against earlier ones
     Check(check::Args),
@@ -72,6 +92,8 @@ pub enum Command {
     Compare(compare::Args),
     /// Say what this host can trace, and what to do where it cannot
     Doctor(doctor::Args),
+    /// Write man pages, shell completions and JSON Schemas
+    Generate(generate::Args),
 }
 
 impl Cli {
@@ -101,6 +123,7 @@ impl Cli {
             Command::Check(args) => check::run(&args, out),
             Command::Compare(args) => compare::run(&args, out),
             Command::Doctor(args) => doctor::run(&args, hook_probes(), out),
+            Command::Generate(args) => generate::run(&args, out),
         };
         let result = result.and_then(|code| match out.flush() {
             // What the answer is does not depend on whether all of it was read.
@@ -162,6 +185,16 @@ mod warnings {
         if log::set_logger(&ToStandardError).is_ok() {
             log::set_max_level(LevelFilter::Warn);
         }
+    }
+}
+
+/// What came of writing a result: that its reader went away is no error, and changes no exit code.
+fn written(result: io::Result<()>, what: &str) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).with_context(|| format!("cannot write {what}"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -54,20 +54,20 @@ const OK: u8 = 0;
 Examples:
   kcap prove -f services/api/Dockerfile
   kcap prove -f services/api/Dockerfile --jobs 2 --report proof.json
-  kcap prove -f Dockerfile --budget 1          the set that one run is sure of, built with once
+  kcap prove -f Dockerfile --budget 1
   kcap prove -f . -o proofs --budget 30m
 
-The first build is traced with the starting set: Docker's default, or what --cap-drop and
---cap-add say. It is built again with what the trace is sure of, and without each member of
-that: a set is proved where the build gives the same image with it, and without any one member
-fails or gives another. What equal builds differ in is found by building with the starting set
+The first build is traced with the starting set: Docker's default, or what --cap-drop and \
+--cap-add say. It is built again with what the trace is sure of, and without each member of \
+that: a set is proved where the build gives the same image with it, and without any one member \
+fails or gives another. What equal builds differ in is found by building with the starting set \
 twice. Nothing is pushed.
 
-Replays are kept: an interrupted proof goes on where it was, and one that is made again builds
+Replays are kept: an interrupted proof goes on where it was, and one that is made again builds \
 only what is not known.
 
-Exit code: 0 every set was proved (with --budget: was seen to be enough), 1 a build fails with
-its starting set or is unstable, 2 bad usage, input or environment, 3 not all was proved, for
+Exit code: 0 every set was proved (with --budget: was seen to be enough), 1 a build fails with \
+its starting set or is unstable, 2 bad usage, input or environment, 3 not all was proved, for \
 want of time or for a signal, or a report is incomplete.")]
 pub struct Args {
     /// Most builds beside the first, or how long to go on: 5, 90s, 30m, 2h

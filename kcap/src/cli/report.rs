@@ -4,14 +4,14 @@ use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::say;
-use crate::combine::{Build, Matrix, merge};
-use crate::explain;
+use crate::combine::{Brief, Build, Matrix, merge};
+use crate::explain::{self, Kept};
 use crate::input::{self, Content, Keep};
-use crate::render::{self, Format, Style, Wrap};
-use crate::report::Report;
+use crate::render::{self, Format, PlainFormat, Style, Wrap};
+use crate::report::{Cap, Report};
 
 /// Exit code of success.
 const OK: u8 = 0;
@@ -24,11 +24,14 @@ const INCOMPLETE: u8 = 3;
 Examples:
   kcap report capture.kcap
   kcap report --why SETFCAP report.json
+  kcap report --why SETUID reports/
+  kcap report --format markdown report.json > comment.md
   kcap report reports/ --profiles 3
   kcap report --format kubernetes report.json
+  kcap report --format html reports/ > page.html
 
-Several reports become one set that is enough for all of them, with which line of which Dockerfile
-forces what. Runs of the same Dockerfile (same path, same bytes) are one row. Reports in which
+Several reports become one set that is enough for all of them, with which line of which Dockerfile \
+forces what. Runs of the same Dockerfile (same path, same bytes) are one row. Reports in which \
 something was lost are refused, unless --allow-incomplete is given.
 
 Exit code: 0 success, 2 bad usage or input, 3 a report is incomplete.")]
@@ -36,8 +39,7 @@ pub struct Args {
     /// Captures, reports, matrices, or folders of them; - is standard input
     #[arg(value_name = "CAPTURE|REPORT", required = true)]
     pub files: Vec<PathBuf>,
-    /// Explain one capability of one report: what it allows, why the build asked for it, what would
-    /// avoid it
+    /// Explain one capability: what it allows, why the builds asked for it, what would avoid it
     #[arg(long, value_name = "NAME")]
     pub why: Option<String>,
     /// Take reports in which something was lost
@@ -98,16 +100,10 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
     // Before anything is read, which may be slow or standard input.
     let why = args.why.as_deref().map(explain::named).transpose()?;
     if let Some(cap) = why {
-        let [file] = &args.files[..] else {
-            bail!(
-                "--why explains one report, and there are {}",
-                args.files.len()
-            );
+        let Some(format) = format.plain() else {
+            bail!("--why has the formats table, json and markdown");
         };
-        let report = input::report(file)?;
-        let why = explain::explain(&report, cap);
-        written(render::write_why(&why, format, style, out), out)?;
-        return Ok(code(report.complete || args.allow_incomplete));
+        return explained(args, cap, format, out);
     }
     let builds = match read(args)? {
         Read::One(report) => {
@@ -119,15 +115,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
         }
         Read::Many(builds) => merge(builds),
     };
-    let lossy: Vec<&Build> = builds.iter().filter(|build| !build.is_lossless()).collect();
-    if let (Some(first), false) = (lossy.first(), args.allow_incomplete) {
-        say(&format!(
-            "{} of {} Dockerfiles have reports in which something was lost ({}): what they lack may \
-             be needed; trace them again, leave them out, or give --allow-incomplete",
-            lossy.len(),
-            builds.len(),
-            first.dockerfile
-        ));
+    if is_refused(&builds, args) {
         return Ok(INCOMPLETE);
     }
     let mut matrix = Matrix::of(builds);
@@ -136,6 +124,64 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<u8> {
     }
     written(render::write_matrix(&matrix, format, style, out), out)?;
     Ok(OK)
+}
+
+/// Says that reports in which something was lost are not taken.
+fn is_refused(builds: &[Build], args: &Args) -> bool {
+    let lossy: Vec<&Build> = builds.iter().filter(|build| !build.is_lossless()).collect();
+    let (Some(first), false) = (lossy.first(), args.allow_incomplete) else {
+        return false;
+    };
+    say(&format!(
+        "{} of {} Dockerfiles have reports in which something was lost ({}): what they lack may \
+         be needed; trace them again, leave them out, or give --allow-incomplete",
+        lossy.len(),
+        builds.len(),
+        first.dockerfile
+    ));
+    true
+}
+
+/// Explains a capability of one report, or of several.
+fn explained(
+    args: &Args,
+    cap: Cap,
+    format: PlainFormat,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    let style = args.color.style();
+    if let [file] = &args.files[..]
+        && !file.is_dir()
+        && let Read::One(report) = read(args)?
+    {
+        let why = explain::explain(&report, cap);
+        written(render::write_why(&why, format, style, out), out)?;
+        return Ok(code(report.complete || args.allow_incomplete));
+    }
+    // Whole reports, one by one: what asks and what avoids it is in their evidence.
+    let many = input::each(&args.files, Keep::Reports, |mut build| {
+        let report = build.report.take();
+        let kept = report.map(|report| (Brief::of(&report), Kept::of(&report, cap)));
+        (build, kept)
+    })?;
+    told_foreign(many.foreign);
+    let (builds, kept): (Vec<Build>, Vec<_>) = many.builds.into_iter().unzip();
+    let builds = merge(builds);
+    if is_refused(&builds, args) {
+        return Ok(INCOMPLETE);
+    }
+    let kept = kept.into_iter().flatten().collect();
+    let why = explain::explain_many(&Matrix::of(builds), &kept, cap);
+    written(render::write_why_many(&why, format, style, out), out)?;
+    Ok(OK)
+}
+
+fn told_foreign(foreign: usize) {
+    if foreign > 0 {
+        say(&format!(
+            "{foreign} JSON files in these folders are not kcap's, and left out"
+        ));
+    }
 }
 
 enum Read {
@@ -160,12 +206,7 @@ fn read(args: &Args) -> anyhow::Result<Read> {
         };
     }
     let many = input::builds(&args.files, args.format.keep())?;
-    if many.foreign > 0 {
-        say(&format!(
-            "{} JSON files in these folders are not kcap's, and left out",
-            many.foreign
-        ));
-    }
+    told_foreign(many.foreign);
     Ok(Read::Many(many.builds))
 }
 
@@ -174,12 +215,7 @@ fn code(complete: bool) -> u8 {
 }
 
 fn written(result: io::Result<()>, out: &mut impl Write) -> anyhow::Result<()> {
-    match result.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the report")
-        }
-        _ => Ok(()),
-    }
+    super::written(result.and_then(|()| out.flush()), "the report")
 }
 
 #[cfg(test)]

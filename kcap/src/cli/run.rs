@@ -32,11 +32,11 @@ Examples:
   kcap run --report r.json --capture c.gz -- buildah bud --isolation chroot .
   kcap run --container NAME
 
-Ctrl-C and SIGTERM end the command; what was seen until then is still written. They leave alone what
+Ctrl-C and SIGTERM end the command; what was seen until then is still written. They leave alone what \
 --container, --pid or --cgroup attached to.
 
-Exit code: the command's own, 128 and the number of the signal that ended it; 125 where kcap failed,
-126 and 127 where the command could not be started, 3 where the command succeeded and the report is
+Exit code: the command's own, 128 and the number of the signal that ended it; 125 where kcap failed, \
+126 and 127 where the command could not be started, 3 where the command succeeded and the report is \
 incomplete.")]
 pub struct Args {
     /// The Dockerfile that the command builds; else what the executor's command line names is read

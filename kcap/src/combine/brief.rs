@@ -17,7 +17,7 @@ use lean::Lean;
 const PLACES: usize = 32;
 /// Most characters of an instruction, a program's path or a kind of step.
 const TEXT: usize = 200;
-/// Most kinds of decisions in a report: far more than the kernel can make, and a bound on hostile
+/// Most kinds of decisions in a report or matrix: far more than the kernel can make, and a bound on hostile
 /// input, since choosing a set looks at each pair.
 const DECISIONS: usize = 2000;
 
@@ -147,12 +147,7 @@ impl Brief {
     pub fn from_json(text: &[u8]) -> Result<Self, ParseError> {
         let lean = Lean::from_json(text)?;
         let reduced = Self::reduced(lean);
-        if reduced.needs.len() > DECISIONS {
-            return Err(ParseError::Excessive {
-                what: "kinds of decisions",
-                most: DECISIONS,
-            });
-        }
+        are_few([&reduced])?;
         Ok(reduced)
     }
 
@@ -234,6 +229,22 @@ impl Brief {
     }
 }
 
+/// Whether runs of one file have no more kinds of decisions than a set is chosen for.
+///
+/// # Errors
+/// Where they have.
+pub fn are_few<'a>(runs: impl IntoIterator<Item = &'a Brief>) -> Result<(), ParseError> {
+    let needs = runs.into_iter().flat_map(|run| &run.needs);
+    let kinds: BTreeSet<&BTreeSet<Cap>> = needs.map(|need| &need.any_of).collect();
+    if kinds.len() > DECISIONS {
+        return Err(ParseError::Excessive {
+            what: "kinds of decisions",
+            most: DECISIONS,
+        });
+    }
+    Ok(())
+}
+
 /// Each kind of decision once. A requirement that no decision explains, as a report from elsewhere
 /// may have it, is a decision of its own, in the steps that name it.
 fn needs(lean: &Lean<'_>) -> Vec<Need> {
@@ -290,7 +301,7 @@ fn site(lean: &Lean<'_>, any_of: &BTreeSet<Cap>, step: u32) -> Site {
 }
 
 /// At most [`TEXT`] characters; a longer text is cut and marked.
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     match text.char_indices().nth(TEXT) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -126,7 +126,7 @@ mod tests {
     use proptest::sample::Index;
 
     use super::*;
-    use crate::combine::Matrix;
+    use crate::combine::{Matrix, from_json};
     use crate::interpret::{arbitrary, interpret};
 
     fn run(path: Option<&str>, sha: Option<&str>, day: &str) -> Brief {
@@ -191,6 +191,7 @@ mod tests {
             captures in vec((arbitrary::capture(), 0u8..3, 0u8..3, 0u8..3, any::<bool>()), 0..7),
             order in vec(any::<Index>(), 7),
             cuts in vec(any::<Index>(), 2),
+            most in 1usize..4,
         ) {
             let builds: Vec<Build> = captures.iter().map(|(capture, path, sha, day, keep)| {
                 let mut report = interpret(capture);
@@ -199,13 +200,17 @@ mod tests {
                 report.subject.started = format!("2026-11-0{day}T00:00:00Z");
                 match (keep, day) {
                     (true, _) => Build::traced(format!("{path}{sha}"), report),
-                    (false, 0) => Build::unseen(format!("{path}"), Status::Error, format!("{sha}")),
+                    // Some of what was seen elsewhere.
+                    (false, 0) => {
+                        Build::unseen(format!("{path}/Dockerfile"), Status::Error, format!("{sha}"))
+                    }
                     (false, _) => {
                         Build::reduced(format!("{path}{sha}"), vec![Brief::of(&report)])
                     }
                 }
             }).collect();
-            let matrix = |builds: Vec<Build>| Matrix::of(merge(builds));
+            let most = std::num::NonZeroUsize::new(most).unwrap();
+            let matrix = |builds: Vec<Build>| Matrix::of(merge(builds)).with_profiles(most);
             let all = matrix(builds.clone());
 
             let mut shuffled = builds.clone();
@@ -219,12 +224,20 @@ mod tests {
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(shuffled.len() + 1)).collect();
             at.sort_unstable();
             let groups = [&shuffled[..at[0]], &shuffled[at[0]..at[1]], &shuffled[at[1]..]];
-            let mut grouped = vec![];
-            for group in groups {
-                let text = serde_json::to_string(&matrix(group.to_vec())).unwrap();
-                grouped.extend(serde_json::from_str::<Matrix>(&text).unwrap().builds);
+            for keep in [true, false] {
+                let mut grouped = vec![];
+                for group in groups {
+                    let text = serde_json::to_string(&matrix(group.to_vec())).unwrap();
+                    let read = from_json(text.as_bytes(), keep).unwrap();
+                    grouped.extend(read.unwrap().builds);
+                }
+                // Without the reports, all else is the same.
+                let mut wanted = all.clone();
+                if !keep {
+                    wanted.builds.iter_mut().for_each(|build| build.report = None);
+                }
+                prop_assert_eq!(&matrix(grouped), &wanted);
             }
-            prop_assert_eq!(&matrix(grouped), &all);
             // What was merged stays as it is.
             prop_assert_eq!(&matrix(all.builds.clone()), &all);
         }

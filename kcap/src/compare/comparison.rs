@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 pub const SCHEMA: &str = "kcap.comparison/v1";
 
 /// What two images differ in.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Comparison {
     /// [`SCHEMA`].
     pub schema: &'static str,
@@ -32,7 +33,7 @@ pub struct Comparison {
 }
 
 /// An image that was compared.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Summary {
     /// What the caller calls it.
     pub name: String,
@@ -46,7 +47,7 @@ pub struct Summary {
 }
 
 /// Differences that a rule of noise is about.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Noisy {
     /// The rule.
     pub rule: Rule,
@@ -104,4 +105,11 @@ impl Comparison {
                 .collect(),
         }
     }
+}
+
+/// The JSON Schema of a comparison, with one trailing newline.
+pub fn schema() -> String {
+    let mut schema = schemars::schema_for!(Comparison);
+    schema.insert("$id".to_owned(), SCHEMA.into());
+    format!("{:#}\n", schema.to_value())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -42,7 +43,9 @@ const TABLES: [&str; 3] = ["ExposedPorts", "Labels", "Volumes"];
 const HISTORY: usize = 10_000;
 
 /// One step of how an image came about.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Step {
     /// The instruction.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{ByteString, Digest, Mode, Pair};
@@ -20,7 +21,7 @@ pub const OVERHEAD: u64 = 160;
 const UNSAID: Mode = Mode(0o755);
 
 /// What kind of entry it is, and what goes with that.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Kind {
     /// A folder.
@@ -70,7 +71,7 @@ impl Kind {
 }
 
 /// What all names of an entry share.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Node {
     /// Its kind.
     #[serde(flatten)]

@@ -3,6 +3,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{image::hex, render::escape};
@@ -235,6 +236,28 @@ macro_rules! read_from_text {
     )*};
 }
 
+/// What text each is written as.
+macro_rules! described {
+    ($($type:ty, $name:literal, $pattern:literal, $what:literal;)*) => {$(
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "pattern": $pattern, "description": $what})
+            }
+        }
+    )*};
+}
+
+described! {
+    ByteString, "ByteString", r"^([^\\]|\\\\|\\x[0-9a-f]{2})*$",
+        "Any bytes: `\\` stands as `\\\\`, and a byte that is no UTF-8 as `\\xNN`.";
+    Digest, "Digest", "^[0-9a-f]{64}$", "A SHA-256.";
+    Mode, "Mode", "^[0-7]{4}$", "Permissions in octal digits.";
+    Pair, "Pair", "^[0-9]+:[0-9]+$", "User and group id, or major and minor number.";
+}
 serialized_as_shown!(Digest, Mode, Pair);
 read_from_text!(ByteString, Digest, Mode, Pair);
 

@@ -1,13 +1,14 @@
 //! Builds in the public record that failed for want of a capability: what others met where a report
 //! shows the same.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::seen::Seen;
 use crate::report::Cap;
 
 /// One of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Case {
     /// Where it is recorded: project and issue.
     pub source: &'static str,

@@ -5,6 +5,7 @@
 mod advice;
 mod cases;
 mod entries;
+mod many;
 mod name;
 mod seen;
 mod without;
@@ -14,9 +15,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use cases::Case;
+pub use many::{Explanations, Kept, Part, Spot, explain_many};
 pub use name::{UnknownName, named};
 pub(crate) use seen::Seen;
 pub use without::Without;
@@ -25,13 +28,15 @@ use crate::report::{Because, Cap, Capability, Report, State, Verdict};
 
 /// The schema of an explanation.
 pub const SCHEMA: &str = "kcap.explanation/v1";
+/// What a capability allows that is in no table.
+const UNKNOWN: &str = "Not known to this kcap: a newer kernel added it.";
 /// Most places, and kinds of checks in one.
 const PLACES: (usize, usize) = (12, 4);
 /// Most lines that an advice names.
 const LINES: usize = 4;
 
 /// One capability and one build.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Explanation {
     /// [`SCHEMA`].
     pub schema: &'static str,
@@ -86,7 +91,7 @@ pub struct Explanation {
 }
 
 /// Checks that are the same to the build.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Reason {
     /// What they are.
     pub verdict: Option<Verdict>,
@@ -99,7 +104,7 @@ pub struct Reason {
 }
 
 /// A part of the build that asked.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Place {
     /// Index of the step.
     pub step: Option<u32>,
@@ -118,7 +123,7 @@ pub struct Place {
 }
 
 /// Checks of one kind in a place.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Asked {
     /// Checks, and decisions without one.
     pub count: u64,
@@ -165,10 +170,7 @@ pub fn explain(report: &Report, cap: Cap) -> Explanation {
         dockerfile: report.subject.dockerfile.clone(),
         name: cap,
         number: cap.0,
-        allows: entry.map_or(
-            "Not known to this kcap: a newer kernel added it.",
-            |entry| entry.allows,
-        ),
+        allows: entry.map_or(UNKNOWN, |entry| entry.allows),
         verdict: capability.map(|c| c.verdict),
         because: capability.map(|c| c.because),
         required: report.required.contains(&cap),
@@ -190,6 +192,20 @@ pub fn explain(report: &Report, cap: Cap) -> Explanation {
         known: capability.map_or_else(Vec::new, |c| known(report, c)),
         notes: limits(report, cap),
     }
+}
+
+/// The JSON Schema of an explanation, with one trailing newline.
+pub fn schema() -> String {
+    let mut schema = schemars::schema_for!(Explanation);
+    schema.insert("$id".to_owned(), SCHEMA.into());
+    format!("{:#}\n", schema.to_value())
+}
+
+/// The JSON Schema of an explanation of several builds, with one trailing newline.
+pub fn schema_many() -> String {
+    let mut schema = schemars::schema_for!(Explanations);
+    schema.insert("$id".to_owned(), many::SCHEMA.into());
+    format!("{:#}\n", schema.to_value())
 }
 
 /// The verdict in a sentence.
@@ -490,4 +506,10 @@ fn limits(report: &Report, cap: Cap) -> Vec<String> {
     );
     notes.extend(report.notes.iter().cloned());
     notes
+}
+
+/// What a capability lets its holder do, and what is known to break without an error, whatever the
+/// build.
+pub(crate) fn allows(cap: Cap) -> (&'static str, Option<&'static str>) {
+    entries::entry(cap).map_or((UNKNOWN, None), |entry| (entry.allows, entry.silent))
 }

@@ -25,11 +25,17 @@ const THREADS: usize = 8;
 /// A buffer that a large file left is not kept, and files above it are read one at a time.
 const LARGE: usize = 4 << 20;
 
+/// Most bytes of files of which all is kept, where not all is wanted of all; in memory they take up to
+/// twice as much.
+const KEPT: u64 = 64 << 20;
+/// How many times as large as a capture its report can be.
+const UNPACKED: u64 = 8;
+
 /// What was read.
-#[derive(Debug, Default)]
-pub struct Many {
+#[derive(Debug)]
+pub struct Many<T = Build> {
     /// The builds of all files, in the order of the files.
-    pub builds: Vec<Build>,
+    pub builds: Vec<T>,
     /// How many files were read.
     pub files: usize,
     /// JSON files in folders that kcap did not write, and left out.
@@ -42,19 +48,32 @@ pub struct Many {
 /// # Errors
 /// Where one cannot be read, a file that was named is something else, or there is none: one line.
 pub fn builds(paths: &[PathBuf], keep: Keep) -> anyhow::Result<Many> {
+    each(paths, keep, |build| build)
+}
+
+/// Reads them as [`builds`] does, and makes something smaller of each as soon as it is read.
+///
+/// # Errors
+/// Those of [`builds`].
+pub fn each<T: Send>(
+    paths: &[PathBuf],
+    keep: Keep,
+    of: impl Fn(Build) -> T + Sync,
+) -> anyhow::Result<Many<T>> {
     let files = find(paths)?;
-    let results = read(&files, keep);
+    let keeps = keeps(&files, keep);
+    let results = read(&files, &keeps, &of);
     let mut many = Many {
+        builds: Vec::new(),
         files: files.len(),
-        ..Many::default()
+        foreign: 0,
     };
     let mut failed = Vec::new();
     for (file, result) in files.iter().zip(results) {
         match result {
-            Ok(Content::One(build)) => many.builds.push(*build),
-            Ok(Content::Matrix(builds)) => many.builds.extend(builds),
-            Ok(Content::Foreign) if file.found => many.foreign += 1,
-            Ok(Content::Foreign) => failed.push(anyhow!(
+            Ok(Some(builds)) => many.builds.extend(builds),
+            Ok(None) if file.found => many.foreign += 1,
+            Ok(None) => failed.push(anyhow!(
                 "cannot read {}: neither a report nor a matrix of kcap; give a file that kcap wrote",
                 shown(&file.path)
             )),
@@ -145,8 +164,40 @@ fn walk(root: &Path, files: &mut Vec<Input>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How much is kept of each file. Known before any is read, so that it does not depend on which is read
+/// first.
+fn keeps(files: &[Input], keep: Keep) -> Vec<Keep> {
+    let Keep::Some(most) = keep else {
+        return vec![keep; files.len()];
+    };
+    let mut left = KEPT;
+    (files.iter().enumerate())
+        .map(|(at, file)| {
+            let length = match &file.object {
+                Some(object) => object.size,
+                None => fs::metadata(&file.path).map_or(0, |found| found.len()),
+            };
+            let packed = file.path.extension().is_some_and(|ending| ending == "kcap");
+            let size = length.saturating_mul(if packed { UNPACKED } else { 1 });
+            left = left.saturating_sub(size);
+            if at < most && left > 0 {
+                Keep::Reports
+            } else {
+                Keep::Briefs
+            }
+        })
+        .collect()
+}
+
+/// What is made of a file's builds; `None` where it is not kcap's.
+type Made<T> = anyhow::Result<Option<Vec<T>>>;
+
 /// What each file holds, in their order.
-fn read(files: &[Input], keep: Keep) -> Vec<anyhow::Result<Content>> {
+fn read<T: Send>(
+    files: &[Input],
+    keeps: &[Keep],
+    of: &(impl Fn(Build) -> T + Sync),
+) -> Vec<Made<T>> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     // What is far away is waited for, whatever the number of processors.
     let far = files.iter().any(|file| file.object.is_some());
@@ -174,17 +225,22 @@ fn read(files: &[Input], keep: Keep) -> Vec<anyhow::Result<Content>> {
                     .unwrap_or_else(|poisoned| poisoned.into_inner())
             });
             let read = match &file.object {
-                Some(object) => object.content(&shown(&file.path), keep, &mut buffer),
-                None => content(&file.path, keep, &mut buffer),
+                Some(object) => object.content(&shown(&file.path), keeps[at], &mut buffer),
+                None => content(&file.path, keeps[at], &mut buffer),
             };
-            done.push((at, read));
+            let made = read.map(|content| match content {
+                Content::One(build) => Some(vec![of(*build)]),
+                Content::Matrix(builds) => Some(builds.into_iter().map(of).collect()),
+                Content::Foreign => None,
+            });
+            done.push((at, made));
             if buffer.capacity() > LARGE {
                 buffer = Vec::new();
             }
             drop(alone);
         }
     };
-    let mut done: Vec<(usize, anyhow::Result<Content>)> = thread::scope(|scope| {
+    let mut done: Vec<(usize, Made<T>)> = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut done = work();
         for other in others {
@@ -258,6 +314,29 @@ mod tests {
         // Twice the same is the same.
         let many = builds(&[at("a.json"), at("a.json")], Keep::Briefs).unwrap();
         assert_eq!(merge(many.builds)[0].runs.len(), 1);
+    }
+
+    #[test]
+    fn of_some_all_is_kept_and_of_the_others_what_they_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = (0..5)
+            .map(|n| {
+                let path = dir.path().join(format!("{n}.json"));
+                fs::write(&path, json(&report(&n.to_string()))).unwrap();
+                path
+            })
+            .collect();
+        let kept = |keep| -> Vec<bool> {
+            let builds = builds(&paths, keep).unwrap().builds;
+            builds.iter().map(|build| build.report.is_some()).collect()
+        };
+        assert_eq!(kept(Keep::Some(3)), [true, true, true, false, false]);
+        assert_eq!(kept(Keep::Some(9)), [true; 5]);
+        // One that is too large ends it.
+        let whole = fs::read(&paths[1]).unwrap();
+        let padded = [whole, vec![b' '; KEPT as usize]].concat();
+        fs::write(&paths[1], padded).unwrap();
+        assert_eq!(kept(Keep::Some(9)), [true, false, false, false, false]);
     }
 
     #[test]

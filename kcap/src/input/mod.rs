@@ -4,8 +4,10 @@
 
 mod many;
 mod objects;
+#[cfg(test)]
+mod older;
 
-pub use many::{Many, builds};
+pub use many::{Many, builds, each};
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -21,6 +23,9 @@ use crate::{capture, combine, interpret};
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Largest report read, in bytes.
 const LIMIT: u64 = 256 << 20;
+/// Most commas in one: about what its values are, each of which takes more memory than its text can
+/// tell. Thirty thousand Dockerfiles in one matrix come to fewer.
+const VALUES: usize = 4 << 20;
 /// What kcap writes, for whoever gave something else.
 const GIVE: &str = "give a file that kcap wrote with --capture or --report";
 
@@ -31,6 +36,9 @@ pub enum Keep {
     Briefs,
     /// All of each, evidence included.
     Reports,
+    /// All of the first so many, as long as they are of a bounded size together; of the others what
+    /// they need.
+    Some(usize),
 }
 
 /// A path as a line can show it.
@@ -111,11 +119,15 @@ fn parse(text: &[u8], name: &str, keep: Keep) -> anyhow::Result<Content> {
             let dockerfile = brief.dockerfile.clone();
             Build::reduced(dockerfile.unwrap_or_else(|| name.to_owned()), vec![brief])
         }),
-        Keep::Reports => report::from_json(text).map(|report| build(name, report, keep)),
+        Keep::Reports | Keep::Some(_) => report::from_json(text).and_then(|report| {
+            let build = build(name, report, keep);
+            combine::are_few(&build.runs)?;
+            Ok(build)
+        }),
     };
     match build {
         Ok(build) => Ok(Content::One(Box::new(build))),
-        Err(ParseError::NotAReport) => match combine::from_json(text, keep == Keep::Reports) {
+        Err(ParseError::NotAReport) => match combine::from_json(text, keep != Keep::Briefs) {
             Ok(Some(Matrix { builds, .. })) => Ok(Content::Matrix(builds)),
             Ok(None) => Ok(Content::Foreign),
             Err(error) => Err(error.into()),
@@ -129,7 +141,7 @@ fn build(name: &str, report: Report, keep: Keep) -> Build {
     let dockerfile = dockerfile.unwrap_or_else(|| name.to_owned());
     match keep {
         Keep::Briefs => Build::reduced(dockerfile, vec![Brief::of(&report)]),
-        Keep::Reports => Build::traced(dockerfile, report),
+        Keep::Reports | Keep::Some(_) => Build::traced(dockerfile, report),
     }
 }
 
@@ -178,6 +190,18 @@ fn take(input: impl Read, length: u64, text: &mut Vec<u8>) -> anyhow::Result<()>
     }
     if length > LIMIT || text.len() as u64 > LIMIT {
         bail!("it is larger than {} MiB, which no report is", LIMIT >> 20);
+    }
+    are_few(text)
+}
+
+/// Whether a JSON text has no more values than a report can have.
+///
+/// # Errors
+/// Where it has.
+pub fn are_few(text: &[u8]) -> anyhow::Result<()> {
+    // Where it is short, so are they.
+    if text.len() > VALUES && text.iter().filter(|b| **b == b',').count() > VALUES {
+        bail!("it has more than {VALUES} values, which no report has");
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ pub fn dockerfile(pid: u32, command: &[String]) -> Option<(PathBuf, Vec<u8>)> {
 }
 
 /// The value of an option in any of the forms that Kaniko's parser takes; the last one counts.
-fn option(command: &[String], long: &str, short: &str) -> Option<String> {
+pub(crate) fn option(command: &[String], long: &str, short: &str) -> Option<String> {
     let mut value = None;
     let mut args = command.iter().skip(1);
     while let Some(arg) = args.next() {

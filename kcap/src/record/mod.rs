@@ -17,6 +17,9 @@ mod subject;
 mod trace;
 mod watch;
 
+#[cfg(fuzzing)]
+pub(crate) use inside::option as executor_option;
+
 pub use builds::{Builds, Event, Job, build};
 pub use late::{Running, attach};
 pub use route::{Denied, Opened};

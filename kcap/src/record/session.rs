@@ -127,6 +127,9 @@ async fn trace(
     // Whatever came of it, nothing is left running.
     command::end_rest(&group, note);
     let mut ended = ended?;
+    // A terminal's signal goes to both, and the command may be over before kcap has read its own.
+    let failed = !ended.status.is_some_and(|status| status.success());
+    ended.interrupted |= failed && signals.pending().is_some();
     let session = group.id();
     let command = (run.command.iter()).map(|arg| arg.to_string_lossy().into_owned());
     let theirs = containers(&trace.opened(session, command.collect())?, note);

@@ -99,13 +99,13 @@ pub fn write<W: Write>(
     Ok(())
 }
 
-fn id(image: &Summary) -> String {
+pub(super) fn id(image: &Summary) -> String {
     let digits = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
     head(digits.get(..ID).unwrap_or(digits), ID)
 }
 
 /// What is in a folder that is missing or added is counted with the folder.
-fn gathered(differences: &[Difference]) -> Vec<(&Difference, usize)> {
+pub(super) fn gathered(differences: &[Difference]) -> Vec<(&Difference, usize)> {
     let alone = |d: &Difference| matches!(d.what, What::Missing { .. } | What::Added { .. });
     let paths: BTreeSet<(&ByteString, bool)> = differences
         .iter()

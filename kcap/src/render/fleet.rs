@@ -17,7 +17,7 @@ const NAMED: usize = 3;
 const SAVINGS: usize = 4;
 const FEW: usize = 5;
 /// Most notes on runs that differ.
-const DIFFER: usize = 5;
+pub(super) const DIFFER: usize = 5;
 /// Most lines named of a Dockerfile.
 const LINES: usize = 2;
 
@@ -88,7 +88,7 @@ fn places(by: &[Forced<'_>], most: usize) -> String {
     }
 }
 
-fn savings(matrix: &Matrix) -> Vec<String> {
+pub(super) fn savings(matrix: &Matrix) -> Vec<String> {
     let few = |saving: &&Saving| saving.dockerfiles.len() <= FEW;
     (matrix.savings.iter().filter(few).take(SAVINGS))
         .map(|saving| {
@@ -105,7 +105,7 @@ fn savings(matrix: &Matrix) -> Vec<String> {
 }
 
 /// Dockerfiles whose runs differ in what they needed.
-fn differing(matrix: &Matrix) -> Vec<String> {
+pub(super) fn differing(matrix: &Matrix) -> Vec<String> {
     let mut notes = Vec::new();
     for build in &matrix.builds {
         let differ = build.seen.iter().filter(|seen| seen.runs < seen.of);

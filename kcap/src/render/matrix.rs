@@ -19,7 +19,7 @@ const STATUS: usize = 18;
 const HEADING: &str = "DOCKERFILE";
 const UNION: &str = "UNION";
 /// Most Dockerfiles that get a row.
-const ROWS: usize = 50;
+pub(super) const ROWS: usize = 50;
 /// Most Dockerfiles that get a note of their own.
 const NAMED: usize = 4;
 
@@ -32,7 +32,7 @@ pub fn write<W: Write>(matrix: &Matrix, style: Style, to: &mut W) -> io::Result<
         .iter()
         .partition(|column| column.verdict != Verdict::Unneeded);
     let mut tables = shown.chunks(ABREAST);
-    let rows = weightiest(matrix);
+    let rows = weightiest(matrix, ROWS);
     writeln!(screen.to)?;
     table(
         screen,
@@ -78,21 +78,22 @@ pub fn write<W: Write>(matrix: &Matrix, style: Style, to: &mut W) -> io::Result<
     Ok(())
 }
 
-/// The rows that are shown: all, or where there are too many those that need most, in their order.
-fn weightiest(matrix: &Matrix) -> Vec<&Build> {
+/// The rows that are shown: all, or where there are more than `most` those that need most, in their
+/// order.
+pub(super) fn weightiest(matrix: &Matrix, most: usize) -> Vec<&Build> {
     let mut rows: Vec<(usize, &Build)> = matrix.builds.iter().enumerate().collect();
-    if rows.len() > ROWS {
+    if rows.len() > most {
         let needs = |build: &Build| -> usize {
             (build.runs.iter().map(|run| run.required.len()).max()).unwrap_or_default()
         };
         rows.sort_by_key(|(at, build)| (std::cmp::Reverse(needs(build)), *at));
-        rows.truncate(ROWS);
+        rows.truncate(most);
         rows.sort_by_key(|(at, _)| *at);
     }
     rows.into_iter().map(|(_, build)| build).collect()
 }
 
-fn title(matrix: &Matrix) -> String {
+pub(super) fn title(matrix: &Matrix) -> String {
     let counts = [
         (Status::Built, "built"),
         (Status::Failed, "failed"),
@@ -201,7 +202,7 @@ fn row<W: Write>(
 }
 
 /// What became of a build, in at most [`STATUS`] columns; of several runs, of the last.
-fn status_of(build: &Build) -> String {
+pub(super) fn status_of(build: &Build) -> String {
     let last = build.runs.last();
     let built = build.runs.iter().filter(|run| run.built()).count();
     let status = match (build.status, last) {
@@ -227,7 +228,7 @@ fn status_of(build: &Build) -> String {
     head(&(status + &rest), STATUS)
 }
 
-fn need(matrix: &Matrix) -> String {
+pub(super) fn need(matrix: &Matrix) -> String {
     let union = &matrix.union;
     let sure: Vec<Cap> = (union.required.iter())
         .filter(|cap| !union.unsure.contains(cap))
@@ -254,7 +255,7 @@ fn need(matrix: &Matrix) -> String {
 }
 
 /// What a reader must know beside the cells. Safe to show.
-fn notes(matrix: &Matrix) -> Vec<String> {
+pub(super) fn notes(matrix: &Matrix) -> Vec<String> {
     let mut notes = vec![];
     let unfinished = count(matrix, |b| b.status != Status::Built);
     if unfinished > 0 {

@@ -5,7 +5,9 @@ mod check;
 mod comparison;
 pub(crate) mod escape;
 mod fleet;
+mod html;
 mod json;
+mod markdown;
 mod matrix;
 mod paste;
 mod proof;
@@ -14,10 +16,12 @@ mod statement;
 mod table;
 mod unneeded;
 mod why;
+mod why_many;
 
 use std::io::{self, Write};
 
 pub use check::{CheckFormat, write_check};
+pub(crate) use table::Paint;
 #[cfg(feature = "trace")]
 pub(crate) use table::{duration, names};
 
@@ -25,7 +29,7 @@ use paste::{Allow, Exporter};
 
 use crate::combine::Matrix;
 use crate::compare::comparison::Comparison;
-use crate::explain::Explanation;
+use crate::explain::{Explanation, Explanations};
 use crate::input::Keep;
 use crate::report::Report;
 
@@ -37,6 +41,10 @@ pub enum Format {
     Table,
     /// The report itself, `kcap.report/v1`.
     Json,
+    /// A comment for a merge request.
+    Markdown,
+    /// One self-contained page for people: what is needed, line by line, with the evidence.
+    Html,
     /// An in-toto statement about the Dockerfile and the image, to be signed: the predicate is the
     /// report.
     InToto,
@@ -74,6 +82,8 @@ impl Format {
         match self {
             // Its predicate is the report.
             Self::InToto => Keep::Reports,
+            // As many as it has rows.
+            Self::Html => Keep::Some(html::ROWS),
             // Each shows what is in briefs.
             _ => Keep::Briefs,
         }
@@ -99,7 +109,7 @@ impl Format {
 
     fn exporter(self) -> Option<&'static dyn Exporter> {
         match self {
-            Self::Table | Self::Json | Self::InToto => None,
+            Self::Table | Self::Json | Self::Markdown | Self::Html | Self::InToto => None,
             Self::Docker => Some(&paste::Docker),
             Self::Podman => Some(&paste::Podman),
             Self::Kubernetes => Some(&paste::Kubernetes),
@@ -128,6 +138,8 @@ pub fn write(report: &Report, format: Format, style: Style, to: &mut impl Write)
     match (format, format.exporter()) {
         (_, Some(exporter)) => exporter.write(&Allow::of_report(report), to),
         (Format::Json, None) => json::write(report, to),
+        (Format::Markdown, None) => to.write_all(markdown::report(report).as_bytes()),
+        (Format::Html, None) => html::write(report, to),
         (Format::InToto, None) => statement::write(report, to),
         _ => table::write(report, style, to),
     }
@@ -154,6 +166,8 @@ pub fn write_matrix(
             Ok(())
         }
         (Format::Json, None) => json::write(matrix, to),
+        (Format::Markdown, None) => to.write_all(markdown::matrix(matrix).as_bytes()),
+        (Format::Html, None) => html::write_matrix(matrix, to),
         (Format::InToto, None) => {
             let mut reports = matrix
                 .builds
@@ -166,36 +180,79 @@ pub fn write_matrix(
     }
 }
 
-/// Renders what two images differ in: as JSON, or for people whatever else the format is; with all
-/// differences where `all`, which JSON always has. The same comparison gives the same bytes.
+/// What a comparison or an explanation is rendered as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlainFormat {
+    /// For people, 80 columns.
+    #[default]
+    Table,
+    /// All of it.
+    Json,
+    /// A comment for a merge request.
+    Markdown,
+}
+
+impl Format {
+    /// The same for an explanation; `None` where an explanation has no such format.
+    pub fn plain(self) -> Option<PlainFormat> {
+        match self {
+            Self::Table => Some(PlainFormat::Table),
+            Self::Json => Some(PlainFormat::Json),
+            Self::Markdown => Some(PlainFormat::Markdown),
+            _ => None,
+        }
+    }
+}
+
+/// Renders what two images differ in; with all differences where `all`, which JSON always has. The
+/// same comparison gives the same bytes.
 ///
 /// # Errors
 /// Those of `to`.
 pub fn write_comparison(
     comparison: &Comparison,
     all: bool,
-    format: Format,
+    format: PlainFormat,
     style: Style,
     to: &mut impl Write,
 ) -> io::Result<()> {
     match format {
-        Format::Json => json::write(comparison, to),
-        _ => comparison::write(comparison, all, style, to),
+        PlainFormat::Table => comparison::write(comparison, all, style, to),
+        PlainFormat::Json => json::write(comparison, to),
+        PlainFormat::Markdown => to.write_all(markdown::comparison(comparison, all).as_bytes()),
     }
 }
 
-/// Renders why a build asked for a capability: as JSON, or for people whatever else the format is.
+/// Renders why a build asked for a capability.
 ///
 /// # Errors
 /// Those of `to`.
 pub fn write_why(
     explanation: &Explanation,
-    format: Format,
+    format: PlainFormat,
     style: Style,
     to: &mut impl Write,
 ) -> io::Result<()> {
     match format {
-        Format::Json => json::write(explanation, to),
-        _ => why::write(explanation, style, to),
+        PlainFormat::Table => why::write(explanation, style, to),
+        PlainFormat::Json => json::write(explanation, to),
+        PlainFormat::Markdown => to.write_all(markdown::why(explanation).as_bytes()),
+    }
+}
+
+/// Renders why several builds asked for a capability.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_why_many(
+    explanations: &Explanations,
+    format: PlainFormat,
+    style: Style,
+    to: &mut impl Write,
+) -> io::Result<()> {
+    match format {
+        PlainFormat::Table => why_many::write(explanations, style, to),
+        PlainFormat::Json => json::write(explanations, to),
+        PlainFormat::Markdown => to.write_all(markdown::why_many(explanations).as_bytes()),
     }
 }

@@ -7,7 +7,7 @@ use super::{
     escape::{self, head, tail, width},
     table::{Paint, Screen, duration, names},
 };
-use crate::report::{Basis, Capability, Noise, ProofOutcome, Proven, Report};
+use crate::report::{Basis, Capability, Noise, ProofOutcome, Proven, Proving, Report};
 
 /// Most columns of what shows that a capability is needed.
 const WITNESS: usize = 300;
@@ -18,9 +18,26 @@ const PLACE: usize = 60;
 
 /// How far replays came.
 pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
+    let mut label = "PROOF";
+    for (paint, text) in texts(report) {
+        screen.section(paint, label, &text)?;
+        label = "";
+    }
+    Ok(())
+}
+
+/// How far replays came, and what to know of it; empty where there were none. Safe to show.
+pub(super) fn texts(report: &Report) -> Vec<(Paint, String)> {
     let Some(proof) = &report.proof else {
-        return Ok(());
+        return Vec::new();
     };
+    let doubts = doubts(proof).into_iter();
+    let doubts = doubts.map(|text| (Paint::Unsure, text));
+    [outcome(report, proof)].into_iter().chain(doubts).collect()
+}
+
+/// The same in a sentence; safe to show.
+pub(super) fn outcome(report: &Report, proof: &Proving) -> (Paint, String) {
     let kept = match proof.kept {
         0 => String::new(),
         n => format!(" and {n} kept from before"),
@@ -32,7 +49,7 @@ pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> 
     let took = duration((proof.seconds * 1000.0) as u64);
     let builds = format!("{builds} in {took}{kept}");
     let reason = head(proof.reason.as_deref().unwrap_or_default(), REASON);
-    let (paint, text) = match proof.state {
+    match proof.state {
         Proven::Proved if report.required.is_empty() => (
             Paint::Good,
             format!("{builds}: the same image with no capability at all"),
@@ -54,11 +71,15 @@ pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> 
         Proven::Unfinished | Proven::Failed | Proven::Unstable => {
             (Paint::Bad, format!("none, after {builds}: {reason}"))
         }
-    };
-    screen.section(paint, "PROOF", &text)?;
+    }
+}
+
+/// What equal builds differ in, a line each; safe to show.
+pub(super) fn doubts(proof: &Proving) -> Vec<String> {
+    let mut doubts = Vec::new();
     if proof.flaky {
         let text = "equal builds came to different things: what fails by chance decides nothing";
-        screen.section(Paint::Unsure, "", text)?;
+        doubts.push(text.to_owned());
     }
     for (rule, what) in [
         ("unstable", "equal builds differ in the content of"),
@@ -78,15 +99,14 @@ pub(super) fn summary<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> 
             continue;
         };
         let example = examples.first().map(|place| tail(place, PLACE));
-        let text = format!(
+        doubts.push(format!(
             "{what} {places} {} ({}{}), which decided nothing",
             if *places == 1 { "place" } else { "places" },
             example.unwrap_or_default(),
             if *places > 1 { ", …" } else { "" }
-        );
-        screen.section(Paint::Unsure, "", &text)?;
+        ));
     }
-    Ok(())
+    doubts
 }
 
 /// What becomes of the build without each, as replays showed.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::escape::{head, tail, width};
 use super::table::{COLUMNS, Paint, Screen, is_instruction, wrap};
 use crate::explain::{self, Seen, Without};
-use crate::report::{Cap, Capability, Evidence, Report, Verdict};
+use crate::report::{Cap, Capability, Evidence, Report, Step, Verdict};
 
 /// Widths of the columns.
 const CAP: usize = 19;
@@ -16,12 +16,29 @@ const WHY: usize = COLUMNS - CAP - LINE - WITHOUT - 5;
 const SILENT_NAMES: [&str; 4] = ["exe", "sh", "bash", "dash"];
 
 /// A row, of capabilities that share all but their name.
-struct Row {
-    caps: Vec<Cap>,
-    line: String,
-    why: String,
-    without: Without,
-    verdict: Verdict,
+pub(super) struct Row {
+    pub(super) caps: Vec<Cap>,
+    pub(super) line: String,
+    pub(super) why: String,
+    pub(super) without: Without,
+    pub(super) verdict: Verdict,
+}
+
+/// The rows of some capabilities; why, in at most `most` columns.
+pub(super) fn rows(report: &Report, capabilities: &[&Capability], most: usize) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for capability in capabilities {
+        let row = row(report, capability, most);
+        let same = rows.iter_mut().find(|other| {
+            (&other.line, &other.why, other.without, other.verdict)
+                == (&row.line, &row.why, row.without, row.verdict)
+        });
+        match same {
+            Some(other) => other.caps.extend(row.caps),
+            None => rows.push(row),
+        }
+    }
+    rows
 }
 
 /// Writes the table of some capabilities.
@@ -35,19 +52,7 @@ pub(super) fn write<W: Write>(
         "CAP", "LINE", "WHY", "WITHOUT IT"
     );
     writeln!(screen.to, "{}", screen.paint(Paint::Bold, &header))?;
-    let mut rows: Vec<Row> = Vec::new();
-    for capability in capabilities {
-        let row = row(report, capability);
-        let same = rows.iter_mut().find(|other| {
-            (&other.line, &other.why, other.without, other.verdict)
-                == (&row.line, &row.why, row.without, row.verdict)
-        });
-        match same {
-            Some(other) => other.caps.extend(row.caps),
-            None => rows.push(row),
-        }
-    }
-    for row in &rows {
+    for row in &rows(report, capabilities, WHY) {
         let names: Vec<String> = row.caps.iter().map(Cap::to_string).collect();
         let paint = match row.verdict {
             Verdict::Needed => Paint::Bold,
@@ -78,14 +83,14 @@ pub(super) fn write<W: Write>(
     Ok(())
 }
 
-fn row(report: &Report, capability: &Capability) -> Row {
+fn row(report: &Report, capability: &Capability, most: usize) -> Row {
     let seen = explain::strongest(report, capability);
     Row {
         caps: vec![capability.name],
         line: head(&numbers(report, capability.name, seen.as_ref()), LINE),
         why: match &seen {
-            Some(seen) => why(capability.name, seen),
-            None => head(&capability.reason, WHY),
+            Some(seen) => why(capability.name, seen, most),
+            None => head(&capability.reason, most),
         },
         without: explain::without(report, capability),
         verdict: capability.verdict,
@@ -93,32 +98,45 @@ fn row(report: &Report, capability: &Capability) -> Row {
 }
 
 /// The instruction's text, and what in it asks.
-fn why(cap: Cap, seen: &Seen<'_>) -> String {
+fn why(cap: Cap, seen: &Seen<'_>, most: usize) -> String {
     let Some(step) = seen.step.filter(|step| step.line.is_some()) else {
-        return place(seen.evidence, WHY);
+        return place(seen.evidence, most);
     };
-    let text = if is_instruction(step) {
-        step.text.clone()
-    } else {
-        // What the step stands for ends with the instruction.
-        let of = step.text.split_once(": ").map_or(&*step.text, |(_, of)| of);
-        format!("{} {of}", step.kind)
+    let text = match phase(step) {
+        None => step.text.clone(),
+        Some((kind, of)) => format!("{kind} {of}"),
     };
-    let cause = explain::cause(cap, seen).or_else(|| {
-        let program = seen.program();
-        let told = seen.by_executor()
-            || program.is_empty()
-            || SILENT_NAMES.contains(&program)
-            || step.text.split_ascii_whitespace().nth(1) == Some(program);
-        (!told).then(|| program.to_owned())
-    });
-    match cause {
-        None => head(&text, WHY),
+    match cause(cap, seen, step) {
+        None => head(&text, most),
         Some(cause) => {
-            let cause = format!(" ({})", head(&cause, WHY / 2));
-            head(&text, WHY.saturating_sub(width(&cause))) + &cause
+            let cause = format!(" ({})", head(&cause, most / 2));
+            head(&text, most.saturating_sub(width(&cause))) + &cause
         }
     }
+}
+
+/// Of the executor's own work around an instruction: its kind, and the instruction.
+pub(super) fn phase(step: &Step) -> Option<(&str, &str)> {
+    // What the step stands for ends with the instruction.
+    let of = step.text.split_once(": ").map_or(&*step.text, |(_, of)| of);
+    (!is_instruction(step)).then_some((&*step.kind, of))
+}
+
+/// What asks in a step, where the step's text does not say it.
+pub(super) fn cause(cap: Cap, seen: &Seen<'_>, step: &Step) -> Option<String> {
+    explain::cause(cap, seen).or_else(|| {
+        let program = telling(seen.program(), &step.text)?;
+        (!seen.by_executor()).then(|| program.to_owned())
+    })
+}
+
+/// The last part of a program's path, where it says more than the instruction's text.
+pub(super) fn telling<'a>(program: &'a str, text: &str) -> Option<&'a str> {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let told = name.is_empty()
+        || SILENT_NAMES.contains(&name)
+        || text.split_ascii_whitespace().nth(1) == Some(name);
+    (!told).then_some(name)
 }
 
 /// The line of a step, and how many more lines require the capability.

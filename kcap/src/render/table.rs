@@ -14,7 +14,7 @@ const INDENT: usize = 8;
 /// Most line numbers of instructions that were not seen, by kind.
 const LINES: usize = 6;
 /// Most lines of the executor's log.
-const LOG: usize = 6;
+pub(super) const LOG: usize = 6;
 /// Most lines of advice: more are in the explanation of each capability.
 const ADVICE: usize = 4;
 /// Kinds of steps that are the executor's work around instructions, or no part of a Dockerfile.
@@ -33,21 +33,17 @@ const PHASES: [&str; 10] = [
 
 /// Colours of labels.
 #[derive(Clone, Copy)]
-pub(super) enum Paint {
+pub(crate) enum Paint {
     Bold,
     Bad,
     Unsure,
     Good,
 }
 
-pub(super) struct Screen<'a, W> {
-    pub(super) to: &'a mut W,
-    pub(super) style: Style,
-}
-
-impl<W: Write> Screen<'_, W> {
-    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
-        if !self.style.color {
+impl Style {
+    /// The text in a colour, where there are any.
+    pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
+        if !self.color {
             return text.to_owned();
         }
         let code = match paint {
@@ -57,6 +53,17 @@ impl<W: Write> Screen<'_, W> {
             Paint::Good => "32",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+pub(super) struct Screen<'a, W> {
+    pub(super) to: &'a mut W,
+    pub(super) style: Style,
+}
+
+impl<W: Write> Screen<'_, W> {
+    pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
+        self.style.paint(paint, text)
     }
 
     /// A label and text that wraps between words under itself. The text is safe to show.
@@ -109,10 +116,7 @@ pub fn write(report: &Report, style: Style, to: &mut impl Write) -> io::Result<(
     let screen = &mut screen;
     writeln!(screen.to, "{}", head(&title(report), COLUMNS))?;
     if !report.complete {
-        let text = format!(
-            "{}; a capability that is not listed may still be required: trace again",
-            lost(&report.loss)
-        );
+        let text = incomplete(&report.loss);
         let label = screen.paint(Paint::Bad, "INCOMPLETE");
         for (i, line) in wrap(&text, COLUMNS - 12).iter().enumerate() {
             let start = if i == 0 { label.as_str() } else { "          " };
@@ -177,13 +181,24 @@ fn advice<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<(
 }
 
 fn title(report: &Report) -> String {
+    let rest = format!("   {}", about(report).join("   "));
+    tail(&name(report), COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
+}
+
+/// What the report is called: by its Dockerfile, if that is known.
+pub(super) fn name(report: &Report) -> String {
     let subject = &report.subject;
-    let name = match (&subject.dockerfile, &subject.executor) {
+    match (&subject.dockerfile, &subject.executor) {
         (Some(dockerfile), _) => dockerfile.clone(),
         (None, _) if !subject.command.is_empty() => subject.command.join(" "),
         (None, Some(executor)) => executor.path.clone(),
         (None, None) => "(unnamed)".to_owned(),
-    };
+    }
+}
+
+/// How the build ended, what built it, and how it was seen; safe to show.
+pub(super) fn about(report: &Report) -> Vec<String> {
+    let subject = &report.subject;
     let ended = match (report.interrupted, subject.exit_status) {
         (true, _) => "interrupted".to_owned(),
         (false, Some(0)) => "build ok".to_owned(),
@@ -195,13 +210,13 @@ fn title(report: &Report) -> String {
         Basis::Observed => "seen once",
         Basis::Proved => "proved",
     };
-    let rest = format!(
-        "   {ended} {}{}   {seen}, {} checks lost",
-        duration(subject.duration_ms),
-        version(report).map_or_else(String::new, |version| format!("   {version}")),
+    let mut about = vec![format!("{ended} {}", duration(subject.duration_ms))];
+    about.extend(version(report));
+    about.push(format!(
+        "{seen}, {} checks lost",
         report.loss.checks.saturating_add(report.loss.skipped)
-    );
-    tail(&name, COLUMNS.saturating_sub(width(&rest)).max(12)) + &rest
+    ));
+    about
 }
 
 /// The executor's version, where its image's name tells.
@@ -229,7 +244,15 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-fn lost(loss: &Loss) -> String {
+/// That something was lost, and what that means. Safe to show.
+pub(super) fn incomplete(loss: &Loss) -> String {
+    format!(
+        "{}; a capability that is not listed may still be required: trace again",
+        lost(loss)
+    )
+}
+
+pub(super) fn lost(loss: &Loss) -> String {
     let counts = [
         (loss.checks, "checks"),
         (loss.skipped, "runs of the tracing programs"),
@@ -292,26 +315,37 @@ fn need(report: &Report) -> String {
     if !report.complete {
         return format!("at least {text}");
     }
-    let today = &report.subject.capabilities;
-    if !today.is_empty() {
-        let dropped = today
-            .iter()
-            .filter(|cap| !report.required.contains(cap))
-            .count();
-        let added = report
-            .required
-            .iter()
-            .filter(|cap| !today.contains(cap))
-            .count();
-        text += &format!("   drops {dropped} of today's {}", today.len());
-        if added > 0 {
-            text += &format!(", adds {added}");
-        }
+    if let Some(drops) = drops(report) {
+        text += "   ";
+        text += &drops;
     }
     text
 }
 
-fn seen(report: &Report) -> String {
+/// What of the set that the build ran with would go; `None` where that set is not known.
+pub(super) fn drops(report: &Report) -> Option<String> {
+    let today = &report.subject.capabilities;
+    if today.is_empty() {
+        return None;
+    }
+    let dropped = today
+        .iter()
+        .filter(|cap| !report.required.contains(cap))
+        .count();
+    let added = report
+        .required
+        .iter()
+        .filter(|cap| !today.contains(cap))
+        .count();
+    let mut text = format!("drops {dropped} of today's {}", today.len());
+    if added > 0 {
+        text += &format!(", adds {added}");
+    }
+    Some(text)
+}
+
+/// Which instructions were seen. Safe to show.
+pub(super) fn seen(report: &Report) -> String {
     let host = &report.host;
     let coverage = &report.coverage;
     let all = [coverage.cached, coverage.skipped, coverage.unreached]
@@ -389,29 +423,38 @@ pub(super) fn is_instruction(step: &Step) -> bool {
 
 /// Where a build ended that did not succeed.
 fn ending<W: Write>(screen: &mut Screen<'_, W>, report: &Report) -> io::Result<()> {
-    let subject = &report.subject;
-    if subject.exit_status == Some(0) {
-        return Ok(());
+    if let Some(last) = last(report) {
+        screen.section(Paint::Bad, "LAST", &last)?;
     }
-    let last = (subject.failed_step.or(subject.last_step))
-        .and_then(|index| report.steps.get(index as usize));
-    if let Some(step) = last {
-        let line = step
-            .line
-            .map_or_else(String::new, |line| format!("line {line}: "));
-        screen.section(
-            Paint::Bad,
-            "LAST",
-            &format!("{line}{}", head(&step.text, 200)),
-        )?;
-    }
-    let skip = subject.log.len().saturating_sub(LOG);
-    for (index, line) in subject.log.iter().skip(skip).enumerate() {
+    for (index, line) in log(report).iter().enumerate() {
         let label = if index == 0 { "LOG" } else { "" };
         let label = screen.paint(Paint::Bold, &format!("{label:<INDENT$}"));
         writeln!(screen.to, "{label}{}", head(line, COLUMNS - INDENT))?;
     }
     Ok(())
+}
+
+/// The step that a build ended in which did not succeed. Safe to show.
+pub(super) fn last(report: &Report) -> Option<String> {
+    let subject = &report.subject;
+    if subject.exit_status == Some(0) {
+        return None;
+    }
+    let index = subject.failed_step.or(subject.last_step)?;
+    let step = report.steps.get(index as usize)?;
+    let line = step
+        .line
+        .map_or_else(String::new, |line| format!("line {line}: "));
+    Some(format!("{line}{}", head(&step.text, 200)))
+}
+
+/// The last lines of the log of a build that did not succeed. Not safe to show.
+pub(super) fn log(report: &Report) -> &[String] {
+    let log = &report.subject.log;
+    if report.subject.exit_status == Some(0) {
+        return &[];
+    }
+    &log[log.len().saturating_sub(LOG)..]
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(super) fn text(report: &Report, capabilities: &[&Capability]) -> String {
 }
 
 /// The reasons that most checks have.
-fn phrases(capability: &Capability) -> String {
+pub(super) fn phrases(capability: &Capability) -> String {
     let mut counted: Vec<(&str, u64)> = Vec::new();
     for evidence in &capability.evidence {
         let Some(phrase) = phrase(evidence) else {

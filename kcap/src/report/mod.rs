@@ -6,10 +6,9 @@ mod v1;
 
 pub use cap::{Cap, UnknownCap};
 pub use v1::{
-    Identity,
     Basis, Because, By, Capability, CapabilityStep, Coverage, Decision, Evidence, Executor, Gain,
-    GainBy, Host, Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report, Setting,
-    Sharp, State, Step, Subject, Suppressed, Tool, Trial, Verdict,
+    GainBy, Host, Identity, Loss, Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Report,
+    Setting, Sharp, State, Step, Subject, Suppressed, Tool, Trial, Verdict,
 };
 
 use std::fmt;

@@ -136,7 +136,9 @@ impl Line {
     }
 }
 
-/// JSON Schema of a line.
-pub fn schema() -> schemars::Schema {
-    schemars::schema_for!(Line)
+/// The JSON Schema of a line, with one trailing newline.
+pub fn schema() -> String {
+    let mut schema = schemars::schema_for!(Line);
+    schema.insert("$id".to_owned(), SCHEMA.into());
+    format!("{:#}\n", schema.to_value())
 }

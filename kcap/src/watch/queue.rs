@@ -259,8 +259,11 @@ mod tests {
 
     use super::*;
 
+    /// Whether it is mended, and what was written.
+    type Written = Arc<Mutex<(bool, Vec<String>)>>;
+
     /// Fails until it is mended.
-    struct Broken(Arc<Mutex<(bool, Vec<String>)>>);
+    struct Broken(Written);
 
     impl Destination for Broken {
         fn put(&mut self, name: &str, _: &[u8]) -> Result<()> {
@@ -290,7 +293,7 @@ mod tests {
         }
     }
 
-    fn queue(most: usize) -> (Queue, Arc<Mutex<(bool, Vec<String>)>>, mpsc::Receiver<Fate>) {
+    fn queue(most: usize) -> (Queue, Written, mpsc::Receiver<Fate>) {
         let state = Arc::new(Mutex::new((false, vec![])));
         let (tell, told) = mpsc::channel();
         let hear = Box::new(move |fate| _ = tell.send(fate));

@@ -9,7 +9,7 @@ use tar::{Builder, EntryType, Header};
 use crate::harness::Place;
 
 /// Name, mode, owner and content of a file.
-type File<'a> = (&'a str, u32, u64, &'a str);
+pub type File<'a> = (&'a str, u32, u64, &'a str);
 
 fn layer(files: &[File<'_>]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
@@ -28,7 +28,7 @@ fn layer(files: &[File<'_>]) -> Vec<u8> {
 }
 
 /// A docker archive.
-fn image(place: &Place, name: &str, user: &str, layers: &[&[File<'_>]]) -> PathBuf {
+pub fn image(place: &Place, name: &str, user: &str, layers: &[&[File<'_>]]) -> PathBuf {
     let layers: Vec<Vec<u8>> = layers.iter().map(|files| layer(files)).collect();
     let digest = |bytes: &Vec<u8>| {
         let hex: String = Sha256::digest(bytes)

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::check::{corpus, kcap};
 use crate::harness::{Done, Place};
+use crate::hostile::bounded;
 
 const NAMES: [&str; 4] = ["chown-run", "scratch-copy", "user-run", "x-edge-proxy"];
 
@@ -157,8 +158,8 @@ fn usage_that_makes_no_sense_is_a_line() {
     let one = "reports/user-run.json";
     let cases: [(&[&str], &str); 4] = [
         (
-            &["--why", "CHOWN", "reports", one],
-            "--why explains one report",
+            &["--why", "CHOWN", "--format", "docker", "reports"],
+            "--why has the formats table, json and markdown",
         ),
         (&["--profiles", "2", one], "--profiles is for several"),
         (&["--wrap", "pod", one], "--wrap is for --format kubernetes"),
@@ -172,6 +173,116 @@ fn usage_that_makes_no_sense_is_a_line() {
         report(&place, &["--profiles", "0", "reports"]).code(),
         Some(2)
     );
+}
+
+#[test]
+fn a_capability_is_explained_over_several_reports() {
+    let place = Place::new();
+    reports(&place);
+    let done = report(&place, &["--why", "setuid", "reports"]);
+    assert_eq!(done.code(), Some(0), "{done:?}");
+    let text = done.stdout();
+    for part in [
+        "SETUID             needed by 2 of 4 Dockerfiles\n",
+        "corpus/user-run/Dockerfile   build fails\n",
+        "      12  RUN proxyd true && ls ",
+        "AVOID   Lines 4, 6: Kaniko changes to the user of USER before it executes a RUN.",
+        "GAIN    without corpus/user-run/Dockerfile, corpus/x-edge-proxy/Dockerfile: no",
+    ] {
+        assert!(text.contains(part), "{part} in:\n{text}");
+    }
+    let wide = text.lines().filter(|line| line.chars().count() > 80);
+    assert_eq!(wide.count(), 0, "{text}");
+
+    // In any order, and from the captures, it is the same.
+    let json = |files: &[&str]| {
+        let done = report(
+            &place,
+            &[&["--why", "SETUID", "--format", "json"], files].concat(),
+        );
+        assert_eq!(done.code(), Some(0), "{done:?}");
+        done.stdout()
+    };
+    let all = json(&["reports"]);
+    let value: Value = serde_json::from_str(&all).expect("it is JSON");
+    assert_eq!(value["schema"], "kcap.explanations/v1");
+    let parts = value["dockerfiles"].as_array().expect("a list");
+    let lines = |name: &str| {
+        let part = parts.iter().find(|part| part["dockerfile"] == name);
+        part.expect("it asked")["lines"].clone()
+    };
+    assert_eq!(
+        lines("corpus/user-run/Dockerfile"),
+        serde_json::json!([4, 6])
+    );
+    assert_eq!(
+        lines("corpus/x-edge-proxy/Dockerfile"),
+        serde_json::json!([2, 12])
+    );
+    let captures = NAMES.map(corpus);
+    let mut captures: Vec<&str> = captures.iter().map(String::as_str).collect();
+    captures.reverse();
+    assert_eq!(json(&captures), all);
+
+    // A matrix without whole reports says what it knows.
+    let done = report(&place, &["--format", "json", "reports"]);
+    fs::write(place.path("matrix.json"), done.stdout()).expect("it is ours");
+    let reduced: Value = serde_json::from_str(&json(&["matrix.json"])).expect("it is JSON");
+    let names = |value: &Value| -> Vec<(Value, Value)> {
+        let parts = value["dockerfiles"].as_array().expect("a list");
+        (parts.iter())
+            .map(|part| (part["dockerfile"].clone(), part["lines"].clone()))
+            .collect()
+    };
+    assert_eq!(names(&reduced), names(&value));
+    assert!(
+        reduced["notes"]
+            .to_string()
+            .contains("not all reports are whole"),
+        "{reduced}"
+    );
+}
+
+#[test]
+fn markdown_is_a_comment_for_a_merge_request() {
+    let place = Place::new();
+    reports(&place);
+    let one = "reports/user-run.json";
+    for (name, args, start, code) in [
+        (
+            "report",
+            &[one][..],
+            "### `corpus/user-run/Dockerfile` needs ",
+            0,
+        ),
+        ("report", &["reports"], "### 4 Dockerfiles need ", 0),
+        (
+            "report",
+            &["--why", "SETUID", one],
+            "### SETUID is needed by `corpus/user-run/",
+            0,
+        ),
+        (
+            "report",
+            &["--why", "SETUID", "reports"],
+            "### SETUID is needed by 2 of 4 ",
+            0,
+        ),
+        ("check", &["--allow", "CHOWN", "reports"], "### Fail: ", 1),
+        ("check", &["--baseline", one, "reports"], "### Fail: ", 1),
+        (
+            "check",
+            &["--policy", "docker-default", "reports"],
+            "### Pass: ",
+            0,
+        ),
+    ] {
+        let done = kcap(&place, name, &[&["--format", "markdown"], args].concat());
+        assert_eq!(done.code(), Some(code), "{done:?}");
+        let text = done.stdout();
+        assert!(text.starts_with(start), "{start}: {text}");
+        assert!(text.contains("\n| --"), "{text}");
+    }
 }
 
 #[test]
@@ -258,4 +369,48 @@ fn memory_does_not_grow_with_what_is_read() {
     let (code, big) = quiet(&["big.json"]);
     assert_eq!(code, 2);
     assert!(big < 2 * one, "{big} KiB, and {one} for one");
+}
+
+#[test]
+fn ten_thousand_reports_fit_into_200_mb() {
+    const MOST: i64 = 200 << 10;
+    let place = Place::new();
+    fs::create_dir(place.path("reports")).expect("it is ours");
+    let texts = NAMES.map(|name| {
+        let done = report(&place, &["--format", "json", &corpus(name)]);
+        let mut value: Value = serde_json::from_str(&done.stdout()).expect("it is JSON");
+        value["subject"]["dockerfile"] = "A DOCKERFILE".into();
+        value["subject"]["started"] = "A DAY".into();
+        // Evidence is most of a report, and passed over: this is about how many there are.
+        for capability in value["capabilities"].as_array_mut().expect("a list") {
+            let evidence = capability["evidence"].as_array_mut().expect("a list");
+            evidence.truncate(2);
+        }
+        serde_json::to_string(&value).expect("it is JSON")
+    });
+    // Every other Dockerfile is seen twice, on two days.
+    for n in 0..10_000 {
+        let text = &texts[n % NAMES.len()];
+        let text = text.replace(
+            "A DOCKERFILE",
+            &format!("team-{}/Dockerfile", n / 6 * 4 + n % 4),
+        );
+        let text = text.replace("A DAY", &format!("2026-10-{:02}T12:00:00Z", 1 + n % 28));
+        fs::write(place.path(format!("reports/{n}.json")), text).expect("it is ours");
+    }
+    // All that a report of many can hold at once.
+    let args = ["reports", "--profiles", "3", "--format", "json"];
+    let mut command = place.subcommand("report", args);
+    let matrix = fs::File::create(place.path("matrix.json")).expect("it is ours");
+    command.stdout(matrix);
+    let (code, told, most, _) = bounded(command, None);
+    assert_eq!((code, told.as_str()), (0, ""));
+    assert!(most > 0 && most < MOST, "{most} KiB");
+    let matrix = fs::read(place.path("matrix.json")).expect("it was written");
+    let matrix: Value = serde_json::from_slice(&matrix).expect("it is JSON");
+    let builds = matrix["builds"].as_array().expect("a list");
+    let runs: usize = (builds.iter())
+        .map(|build| build["runs"].as_array().map_or(0, Vec::len))
+        .sum();
+    assert_eq!((builds.len(), runs), (6_668, 10_000));
 }

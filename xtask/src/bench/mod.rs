@@ -6,16 +6,23 @@
 //!
 //! `cargo xtask bench compare` measures `kcap compare` on images of gigabytes, beside `sha256sum`.
 //!
+//! `cargo xtask bench report` measures `kcap report` on thousands of reports.
+//!
+//! `cargo xtask bench report` measures thousands of reports merged, `cargo xtask bench watch` builds that
+//! are watched.
+//!
 //! Times differ between machines and from minute to minute, so that nothing but the last is a gate.
 
 mod bpf;
 mod build;
 mod compare;
 mod limits;
+mod many;
 mod probe;
 mod report;
 mod setups;
 mod stats;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -62,6 +69,10 @@ enum What {
     Build(build::Args),
     /// Two large images compared: bytes a second, beside sha256sum, and memory
     Compare(compare::Args),
+    /// Thousands of reports merged: time and memory, beside sha256sum and a JSON parser
+    Report(many::Args),
+    /// Builds watched: one and hundreds at once, thousands in a row, none
+    Watch(watch::Args),
     /// Run a command, and write how long it took
     #[command(hide = true)]
     Timed(build::Timed),
@@ -76,6 +87,8 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         Some(What::Build(args)) => return build::run(args),
         Some(What::Compare(args)) => return compare::run(args),
+        Some(What::Report(args)) => return many::run(args),
+        Some(What::Watch(args)) => return watch::run(args),
         Some(What::Timed(args)) => return build::timed(args),
         None => {}
     }

@@ -29,6 +29,10 @@ pub enum Kind {
     Lint,
     /// What needs no privileges: unit, property and golden tests
     Pure,
+    /// What nobody meant to write: a fuzzer a kind of input, each for some seconds
+    Fuzz,
+    /// The HTML page in a real browser
+    Pages,
     /// The committed BPF object is what its sources give
     Bpf,
     /// Exact counts on the running kernel
@@ -44,6 +48,8 @@ impl Kind {
         match self {
             Self::Lint => "lint",
             Self::Pure => "pure",
+            Self::Fuzz => "fuzz",
+            Self::Pages => "pages",
             Self::Bpf => "bpf",
             Self::Root => "root",
             Self::Vm => "vm",

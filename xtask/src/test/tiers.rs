@@ -7,9 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 
 use super::Kind;
 use super::run::{Counter, Tier};
+use crate::fuzz::{Fuzzers, Keep, Target};
 use crate::setup::{self, Need};
 use crate::vm::{self, Cgroup, Machine, Preempt};
 use crate::{bpf, lab, sh};
@@ -26,6 +28,8 @@ const GUESTS: [(&str, Preempt, Cgroup); 4] = [
 const GUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Test programs that run as root here, and in the guests.
 const ROOT_TESTS: [&str; 3] = ["root", "phases", "watch"];
+/// Seconds for each kind of input.
+const FUZZED: u32 = 10;
 /// One test at a time, since each traces; skips are told at once.
 const TEST_ARGS: [&str; 2] = ["--test-threads=1", "--nocapture"];
 
@@ -37,6 +41,8 @@ pub fn run(kind: Kind, tier: &mut Tier) -> Result<()> {
     match kind {
         Kind::Lint => lint(tier),
         Kind::Pure => pure(tier),
+        Kind::Fuzz => fuzzers(tier),
+        Kind::Pages => pages(tier),
         Kind::Bpf => object(tier),
         Kind::Root => root(tier),
         Kind::Vm => vm(tier),
@@ -98,6 +104,33 @@ fn pure(tier: &mut Tier) -> Result<()> {
         "--no-default-features",
         "--lib",
     ]))
+}
+
+/// Each fuzzer from the seeds alone, so that it takes the same time everywhere.
+fn fuzzers(tier: &mut Tier) -> Result<()> {
+    if !ready(tier, Need::Fuzz) {
+        return Ok(());
+    }
+    let fuzzers = Fuzzers::build()?;
+    for target in Target::value_variants() {
+        match fuzzers.fuzz(*target, FUZZED, Keep::Nothing) {
+            Ok(()) => tier.pass(),
+            Err(why) => tier.fail(format!("{why:#}")),
+        }
+    }
+    Ok(())
+}
+
+fn pages(tier: &mut Tier) -> Result<()> {
+    if !ready(tier, Need::Pages) {
+        return Ok(());
+    }
+    tier.tests(
+        sh::cargo()
+            .args(["test", "--package", "kcap", "--test", "pages", "--"])
+            .args(TEST_ARGS)
+            .env("KCAP_AXE", setup::axe()?),
+    )
 }
 
 fn object(tier: &mut Tier) -> Result<()> {

@@ -176,7 +176,7 @@ fn the_table_fits_a_screen_and_escapes() {
         result: Err("\u{1b}[2J ".repeat(30)),
     });
     let mut out = Vec::new();
-    table(&diagnose(&found), true, &mut out).unwrap();
+    table(&diagnose(&found), true, Style::default(), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("\\u{1b}[2J"), "{text}");
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
@@ -213,7 +213,18 @@ fn json_is_complete_and_the_same_each_time() {
 fn the_exit_code_says_whether_tracing_is_possible() {
     for format in [Format::Table, Format::Json] {
         let mut out = Vec::new();
-        assert_eq!(run(&Args { format }, Vec::new(), &mut out).unwrap(), 1);
+        assert_eq!(
+            run(
+                &Args {
+                    format,
+                    color: Color::Never
+                },
+                Vec::new(),
+                &mut out
+            )
+            .unwrap(),
+            1
+        );
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("built without tracing"), "{text}");
     }
@@ -225,7 +236,8 @@ fn a_closed_output_is_an_error() {
     assert!(
         run(
             &Args {
-                format: Format::Table
+                format: Format::Table,
+                color: Color::Never,
             },
             Vec::new(),
             &mut full

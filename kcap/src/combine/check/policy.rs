@@ -13,6 +13,9 @@ use super::{pod, run_line};
 use crate::combine::{self, Matrix};
 use crate::report::{self, Cap, ParseError, UnknownCap};
 
+/// Longest text in bytes that is no report: in memory, JSON and YAML take many times as much.
+const LONGEST: usize = 1 << 20;
+
 /// What a policy was made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -135,6 +138,11 @@ impl Policy {
             && let Some(policy) = of_results(name, text)?
         {
             return Ok(policy);
+        }
+        if text.len() > LONGEST {
+            return Err(PolicyError::new(format!(
+                "it is longer than {LONGEST} bytes, and no report or matrix of kcap"
+            )));
         }
         if let Some(policy) = run_line::read(name, text)? {
             return Ok(policy);

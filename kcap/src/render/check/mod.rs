@@ -7,9 +7,11 @@ mod table;
 use std::io::{self, Write};
 
 use super::escape::{head, shown};
-use super::{Style, json};
+use super::{Style, json, markdown};
 use crate::combine::check::{At, Check, Over};
 use crate::report::Verdict;
+
+pub(super) use table::what_asks;
 
 /// Most columns of an instruction in a message.
 const TEXT: usize = 120;
@@ -24,6 +26,8 @@ pub enum CheckFormat {
     Table,
     /// The check itself, `kcap.check/v1`
     Json,
+    /// A comment for a merge request
+    Markdown,
     /// SARIF 2.1.0, as GitHub's code scanning takes it
     Sarif,
     /// JUnit XML, as GitLab and others take it: a test for each Dockerfile
@@ -43,6 +47,7 @@ pub fn write_check(
     match format {
         CheckFormat::Table => table::write(check, style, to),
         CheckFormat::Json => json::write(check, to),
+        CheckFormat::Markdown => to.write_all(markdown::check(check).as_bytes()),
         CheckFormat::Sarif => json::write(&sarif::log(check), to),
         CheckFormat::Junit => to.write_all(junit::text(check)?.as_bytes()),
     }
@@ -89,7 +94,7 @@ fn path<'a>(check: &'a Check, dockerfile: &'a str) -> &'a str {
 }
 
 /// What the check was of, in a few words, safe to show.
-fn title(check: &Check) -> String {
+pub(super) fn title(check: &Check) -> String {
     let name = shown(&check.against.name);
     let all = check.builds.len();
     let over = check.builds.iter().filter(|b| !b.over.is_empty()).count();

@@ -149,7 +149,7 @@ fn places<W: Write>(screen: &mut Screen<'_, W>, what: &str, overs: &[Over]) -> i
 }
 
 /// The program by its last name, where it is not the executor's own work, and the instruction.
-fn what_asks(at: &At) -> String {
+pub(in crate::render) fn what_asks(at: &At) -> String {
     let text = if at.text.is_empty() {
         &at.kind
     } else {
