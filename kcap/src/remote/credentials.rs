@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn a_container_s_are_renewed_in_time_and_kept_while_they_hold() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "Bearer x\n").unwrap();
+        fs::write(file.path(), "Bearer x\n").unwrap();
         let (url, told) = lender(vec![
             json("one", 300),
             "500 later".into(),
@@ -437,7 +437,7 @@ mod tests {
     #[test]
     fn a_role_is_taken_for_a_token_and_a_refusal_tells_nothing_of_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "ey.to+ken").unwrap();
+        fs::write(file.path(), "ey.to+ken").unwrap();
         let end = Timestamp::from_second(Timestamp::now().as_second() + 3600).unwrap();
         let (url, told) = lender(vec![
             format!(
