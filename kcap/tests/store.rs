@@ -15,6 +15,7 @@ mod watched;
 mod webhook;
 
 use std::{
+    path::Path,
     process::{Command, Output},
     sync::{OnceLock, mpsc},
     thread,
@@ -309,6 +310,34 @@ fn who_may_not_is_told_in_one_line_without_a_secret() {
             &["cannot write s3://nobuckethere/kcap", "make the bucket"],
         );
     }
+}
+
+#[test]
+fn over_tls_a_store_is_trusted_by_its_certificate_alone() {
+    let mut swift = Swift::start();
+    let one = name("t", 1);
+    (swift.bucket("tls").put(&one, &report("Dockerfile"))).expect("it is written");
+    swift.stop();
+    let certificate = swift.again_with_tls();
+    let place = format!("s3://tls/{one}");
+    let read = |trusted: Option<&Path>| {
+        let mut command = Command::new(programs::kcap());
+        swift.environment(&mut command, KEY, SECRET);
+        if let Some(trusted) = trusted {
+            command.env("AWS_CA_BUNDLE", trusted);
+        }
+        command
+            .args(["report", &place])
+            .output()
+            .expect("kcap runs")
+    };
+    let trusted = read(Some(&certificate));
+    assert_eq!(trusted.status.code(), Some(0), "{trusted:?}");
+    is_line(&read(None), &["the store cannot be reached", "certificate"]);
+    is_line(
+        &read(Some(Path::new("/none.pem"))),
+        &["AWS_CA_BUNDLE, /none.pem"],
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 """A real object store that speaks S3: OpenStack Swift with its s3api, all four servers of it on
 this host, in a folder that is the test's.
 
-    /usr/bin/python3 server.py FOLDER PORT
+    /usr/bin/python3 server.py FOLDER PORT [tls]
 
 Accounts are of tempauth: the access key is `test:tester`, the secret `testing`; `test:reader` with the
 secret `reading` may do nothing. Buckets are made by whoever uses it. It ends with its parent, or when its
-standard input is closed; started again in the same folder, what was written is there."""
+standard input is closed; started again in the same folder, what was written is there. With `tls` it speaks TLS alone, by a
+certificate of its own, FOLDER/cert.pem, for 127.0.0.1."""
 
 import ctypes
 import os
@@ -17,14 +18,14 @@ from swift.common import utils
 PR_SET_PDEATHSIG = 1
 
 
-def conf(folder, name, port, pipeline, sections):
+def conf(folder, name, port, pipeline, sections, more=""):
     path = os.path.join(folder, name + ".conf")
     user = __import__("pwd").getpwuid(os.getuid()).pw_name
     with open(path, "w") as out:
         out.write(
             f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nworkers = 0\nuser = {user}\n"
             f"swift_dir = {folder}\ndevices = {folder}/node\nmount_check = false\n"
-            f"log_level = ERROR\nlog_address = {folder}/log\n\n[pipeline:main]\npipeline = {pipeline}\n"
+            f"log_level = ERROR\nlog_address = {folder}/log\n{more}\n[pipeline:main]\npipeline = {pipeline}\n"
         )
         for section, text in sections.items():
             out.write(f"\n[{section}]\n{text}")
@@ -50,6 +51,45 @@ def rings(folder, ports):
         )
         builder.rebalance()
         builder.get_ring().save(os.path.join(folder, name + ".ring.gz"))
+
+
+def certificate(folder):
+    """Makes one, and gives what Swift is to know of it."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kcap's tests")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.datetime.utcnow()
+    day = datetime.timedelta(days=1)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    cert, secret = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+    with open(cert, "wb") as out:
+        out.write(made.public_bytes(serialization.Encoding.PEM))
+    with open(secret, "wb") as out:
+        out.write(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+    return f"cert_file = {cert}\nkey_file = {secret}\n"
 
 
 def serve(path, section):
@@ -95,13 +135,17 @@ def main():
         "account_autocreate = true\n",
     }
     pipeline = "catch_errors cache s3api tempauth proxy-server"
-    pids.append(serve(conf(folder, "proxy-server", port, pipeline, filters), "proxy-server"))
+    tls = certificate(folder) if sys.argv[3:] == ["tls"] else ""
+    proxy = conf(folder, "proxy-server", port, pipeline, filters, tls)
+    pids.append(serve(proxy, "proxy-server"))
 
     def end(*_):
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
+                # Nobody answers once this is over.
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
                 pass
         os._exit(0)
 

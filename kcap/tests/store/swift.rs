@@ -1,7 +1,7 @@
 //! The object store of the tests: `server.py` beside this file, with accounts of known secrets.
 
 use std::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
@@ -26,6 +26,7 @@ pub struct Swift {
     child: Option<Child>,
     folder: TempDir,
     port: u16,
+    tls: bool,
 }
 
 impl Swift {
@@ -35,6 +36,7 @@ impl Swift {
             child: None,
             folder: TempDir::new().expect("a temporary folder"),
             port: ports(),
+            tls: false,
         };
         swift.again();
         swift
@@ -42,21 +44,38 @@ impl Swift {
 
     /// Starts it again, with what was written.
     pub fn again(&mut self) {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/store/server.py");
-        // Debian's own: another has none of Debian's modules.
-        let child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .arg(self.folder.path())
-            .arg(self.port.to_string())
-            .stdin(Stdio::piped())
-            .spawn();
-        self.child = Some(child.expect("python3 runs: cargo xtask setup --for store"));
+        self.run(false);
         let end = Instant::now() + PATIENCE;
-        let create = |name: &str| self.create(name);
-        while create("probe").is_err() {
+        while self.create("probe").is_err() {
             assert!(Instant::now() < end, "the store does not come up");
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Starts it again, with what was written, to speak TLS. Gives the path of its certificate.
+    pub fn again_with_tls(&mut self) -> PathBuf {
+        self.run(true);
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < end, "the store does not come up");
+            thread::sleep(Duration::from_millis(100));
+        }
+        self.folder.path().join("cert.pem")
+    }
+
+    fn run(&mut self, tls: bool) {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/store/server.py");
+        // Debian's own: another has none of Debian's modules.
+        let mut command = Command::new("/usr/bin/python3");
+        command
+            .arg(script)
+            .arg(self.folder.path())
+            .arg(self.port.to_string())
+            .args(tls.then_some("tls"))
+            .stdin(Stdio::piped());
+        let child = command.spawn();
+        self.child = Some(child.expect("python3 runs: cargo xtask setup --for store"));
+        self.tls = tls;
     }
 
     /// Ends it, at once.
@@ -69,7 +88,8 @@ impl Swift {
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     fn create(&self, name: &str) -> Result<(), Box<dyn std::error::Error>> {
