@@ -1,6 +1,7 @@
 //! The object store of the tests: `server.py` beside this file, with accounts of known secrets.
 
 use std::{
+    fs::{self, File},
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -47,7 +48,7 @@ impl Swift {
         self.run(false);
         let end = Instant::now() + PATIENCE;
         while self.create("probe").is_err() {
-            assert!(Instant::now() < end, "the store does not come up");
+            assert!(Instant::now() < end, "no store comes up: {}", self.said());
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -57,13 +58,18 @@ impl Swift {
         self.run(true);
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < end, "the store does not come up");
+            assert!(Instant::now() < end, "no store comes up: {}", self.said());
             thread::sleep(Duration::from_millis(100));
         }
         self.folder.path().join("cert.pem")
     }
 
+    fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+    }
+
     fn run(&mut self, tls: bool) {
+        let said = File::create(self.folder.path().join("said"));
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/store/server.py");
         // Debian's own: another has none of Debian's modules.
         let mut command = Command::new("/usr/bin/python3");
@@ -72,7 +78,8 @@ impl Swift {
             .arg(self.folder.path())
             .arg(self.port.to_string())
             .args(tls.then_some("tls"))
-            .stdin(Stdio::piped());
+            .stdin(Stdio::piped())
+            .stderr(said.expect("a file"));
         let child = command.spawn();
         self.child = Some(child.expect("python3 runs: cargo xtask setup --for store"));
         self.tls = tls;
