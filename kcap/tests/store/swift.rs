@@ -79,6 +79,7 @@ impl Swift {
             .arg(self.port.to_string())
             .args(tls.then_some("tls"))
             .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(said.expect("a file"));
         let child = command.spawn();
         self.child = Some(child.expect("python3 runs: cargo xtask setup --for store"));
