@@ -177,6 +177,8 @@ complete -c kcap -n "__fish_kcap_using_subcommand watch" -l label -d 'Labels and
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l config -d 'Settings that SIGHUP has read again: only, labels, keep-days, keep-megabytes, webhook' -r -F
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l keep-days -d 'Remove reports that are older' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l keep-megabytes -d 'Remove the oldest reports where there is more in all' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l docker-socket -d 'Where Docker or podman answers whose containers are [default: the usual places]' -r -F
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l cri-socket -d 'Where containerd or CRI-O does, by the container runtime interface [default: the usual places]' -r -F
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l metrics -d 'Give figures for Prometheus there, time spent in BPF programs included' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l max-sessions -d 'Most builds at once; others are left out, and that is told' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l session-memory -d 'Memory that one build may take; what is beyond is lost, and its report says so' -r

@@ -4,7 +4,7 @@
 use aya_ebpf::{
     helpers::generated::{bpf_get_current_comm, bpf_get_stack, bpf_ktime_get_ns},
     macros::map,
-    maps::HashMap,
+    maps::{Array, LruHashMap},
 };
 use core::ffi::c_void;
 use kcap_common::abi::{
@@ -14,15 +14,34 @@ use kcap_common::abi::{
 
 use crate::{globals, mem::Ptr, syscall, tally};
 
-/// Sightings by key without program and slice: what a sample explains does not depend on them.
+/// Sightings by key without program and slice: what a sample explains does not depend on them. Those of
+/// the time since a session opened last: each has samples of its own, however many were before.
 #[map]
-static SEEN: HashMap<[u64; 3], u64> = HashMap::with_max_entries(16384, 0);
+static SEEN: LruHashMap<[u64; 3], u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// How many sessions were opened.
+#[map]
+static OPENED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Another session opens.
+#[inline(always)]
+pub fn begin() {
+    if let Some(opened) = OPENED.get_ptr_mut(0) {
+        // SAFETY: an aligned word in a map value. Two that open at once may count as one, and share
+        // their beginning.
+        unsafe { opened.write_volatile(opened.read_volatile() + 1) };
+    }
+}
 
 /// Called where a table entry's count has reached a power of two: takes a sample where the key's
 /// sightings have, too.
 #[inline(never)]
 pub fn sample(ctx: *mut c_void, key: &[u64; 3], regs: Ptr, tid: u32, target_ns: u32) -> u64 {
-    let bare = [0, key[1], key[2]];
+    let opened = match OPENED.get(0) {
+        Some(opened) => *opened,
+        None => 0,
+    };
+    let bare = [opened, key[1], key[2]];
     let n = match SEEN.get_ptr_mut(bare) {
         Some(n) => {
             // SAFETY: a map value. CPUs may lose a count to each other: it only spaces samples.

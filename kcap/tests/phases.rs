@@ -6,6 +6,7 @@
 
 #[path = "support/counts.rs"]
 mod counts;
+#[allow(dead_code, reason = "shared with tests that use the rest")]
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/programs.rs"]

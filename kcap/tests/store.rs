@@ -75,6 +75,7 @@ fn item(name: &str, bytes: Vec<u8>) -> Item {
         bytes,
         line: None,
         session: 0,
+        tries: 0,
     }
 }
 
@@ -440,7 +441,7 @@ fn reports_wait_for_a_store_that_is_gone_and_none_is_lost() {
     assert_eq!(queue.waiting().0, 5);
     swift.again();
     queue.finish(Duration::from_secs(60));
-    let names: Vec<String> = told
+    let mut names: Vec<String> = told
         .iter()
         .filter_map(|fate| match fate {
             Fate::Written(item) => Some(item.name),
@@ -449,6 +450,8 @@ fn reports_wait_for_a_store_that_is_gone_and_none_is_lost() {
         })
         .collect();
     let expected: Vec<String> = (1..6).map(|n| name("t", n)).collect();
-    assert_eq!(names, expected, "in order");
+    // One that could not be written a few times lets others go first.
+    names.sort();
+    assert_eq!(names, expected);
     assert_eq!(keys(&store, "kcap/").len(), 6);
 }

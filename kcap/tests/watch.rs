@@ -10,162 +10,31 @@ mod counts;
 mod lab;
 #[path = "support/programs.rs"]
 mod programs;
+#[path = "support/watching.rs"]
+mod watching;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, Permissions},
-    io::{BufRead as _, BufReader},
+    fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, mpsc},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
 
 use counts::Counts;
-use kcap::{
-    capture::{self, Capture},
-    report::{self, Cap, Report},
-    watch::events,
-};
+use kcap::report::Cap;
 use lab::{Group, Lab, PATIENCE};
 use serde_json::Value;
+use watching::{Watch, all, files, is_whole};
 
 /// One watch at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(|e| e.into_inner())
-}
-
-/// A kcap that watches.
-struct Watch {
-    child: Child,
-    out: PathBuf,
-    errors: PathBuf,
-    lines: mpsc::Receiver<Value>,
-    seen: Vec<Value>,
-}
-
-impl Watch {
-    fn start(lab: &Lab, args: &[&str]) -> Self {
-        Self::start_as(lab, Command::new(programs::kcap()), args)
-    }
-
-    fn start_as(lab: &Lab, mut kcap: Command, args: &[&str]) -> Self {
-        let out = PathBuf::from(lab.path("out"));
-        let errors = PathBuf::from(lab.path("errors"));
-        let mut child = kcap
-            .args(["watch", "--captures", "--out"])
-            .arg(&out)
-            .args(["--match", &lab.path("kaniko/executor")])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&errors).expect("a file"))
-            .spawn()
-            .expect("kcap runs");
-        let stdout = child.stdout.take().expect("a pipe");
-        let (tell, lines) = mpsc::channel();
-        let schema = serde_json::from_str(&events::schema()).expect("a schema");
-        let schema = jsonschema::validator_for(&schema).expect("a schema");
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let line: Value = serde_json::from_str(&line).expect("a line of JSON");
-                if let Err(why) = schema.validate(&line) {
-                    // Seen by whoever waits for the line.
-                    panic!("{line:#}: {why}");
-                }
-                if tell.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut watch = Self {
-            child,
-            out,
-            errors,
-            lines,
-            seen: vec![],
-        };
-        watch.wait("watching", 1);
-        watch
-    }
-
-    fn errors(&self) -> String {
-        fs::read_to_string(&self.errors).unwrap_or_default()
-    }
-
-    /// Waits until so many lines of a kind were written, and gives them.
-    fn wait(&mut self, event: &str, count: usize) -> Vec<Value> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let found: Vec<Value> = (self.seen.iter())
-                .filter(|line| line["event"] == event)
-                .cloned()
-                .collect();
-            if found.len() >= count {
-                return found;
-            }
-            match self
-                .lines
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
-                Ok(line) => self.seen.push(line),
-                Err(_) => panic!(
-                    "{} of {count} lines of {event}: {:#?}\n{}",
-                    found.len(),
-                    self.seen,
-                    self.errors()
-                ),
-            }
-        }
-    }
-
-    fn signal(&self, number: i32) {
-        // SAFETY: our own child, which is waited for later.
-        unsafe { libc::kill(self.child.id() as i32, number) };
-    }
-
-    /// Ends it as systemd does; gives its exit code.
-    fn stop(&mut self) -> Option<i32> {
-        self.signal(libc::SIGTERM);
-        let status = self.child.wait().expect("kcap can be waited for");
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
-            self.seen.push(line);
-        }
-        status.code()
-    }
-
-    fn file(&self, line: &Value) -> PathBuf {
-        self.out.join(line["name"].as_str().expect("a name"))
-    }
-
-    fn report(&self, line: &Value) -> Report {
-        let bytes = fs::read(self.file(line)).expect("a report");
-        report::from_json(&bytes).expect("a report")
-    }
-
-    fn capture(&self, line: &Value) -> Capture {
-        let file = File::open(self.file(line).with_extension("kcap")).expect("a capture");
-        capture::read(BufReader::new(file)).expect("a capture")
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // It has ended, but where a test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// All of a capture's checks, but those for memory.
-fn all(capture: &Capture) -> Counts {
-    let mut counts = Counts::default();
-    capture.tallies.iter().for_each(|tally| counts.add(tally));
-    counts
 }
 
 /// A Dockerfile whose build makes `n` checks of a kind that others do not make as often.
@@ -177,36 +46,6 @@ fn numbered(lab: &Lab, n: usize) -> (String, String) {
     );
     let path = lab.dockerfile(&name, "FROM scratch", &text);
     (path, format!("prepare:1 setuid:{n} chown:{}", 2 * n))
-}
-
-/// Some capability checks of a report come from a hook that cannot prove that it saw all.
-fn is_whole(report: &Report) {
-    assert!(
-        report.complete || report.loss.unproven.is_some(),
-        "{:?}",
-        report.loss
-    );
-    let loss = &report.loss;
-    assert_eq!(
-        (loss.checks, loss.execs, loss.skipped, loss.outcomes),
-        (0, 0, 0, 0),
-        "{loss:?}"
-    );
-}
-
-fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = vec![];
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.path().is_dir() {
-                folders.push(entry.path());
-            } else if entry.path().extension().is_some_and(|e| e == ending) {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 #[test]
@@ -385,7 +224,7 @@ fn reports_wait_for_their_folder_and_finished_ones_outlive_a_kill() {
     watch.signal(libc::SIGKILL);
     let _ = watch.child.wait();
     assert_eq!(files(&watch.out, "json").len(), 2);
-    fs::write(watch.out.join(".1.partial"), "half").expect("a file");
+    fs::write(watch.out.join(".kcap-1.partial"), "half").expect("a file");
     let mut again = Watch::start(&lab, &[]);
     build(&lab, "d", &dockerfile);
     again.wait("report", 1);
@@ -575,6 +414,28 @@ fn it_runs_without_root_and_with_exactly_what_its_unit_grants() {
     for line in kept.iter().chain(&["Uid:\t65534"]) {
         assert!(status.contains(line), "{line}: {status}");
     }
+    // So does every other thread; the one that must not come too late has its priority all the same.
+    let tasks = fs::read_dir(format!("/proc/{}/task", watch.child.id())).expect("it runs");
+    let mut names = vec![];
+    for task in tasks.flatten() {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).expect("a thread");
+        let (name, status) = (read("comm").trim().to_owned(), read("status"));
+        for line in kept {
+            assert!(status.contains(line), "{name}: {line}: {status}");
+        }
+        // Behind the name in parentheses: the policy is the 41st word of all.
+        let stat = read("stat");
+        let (_, words) = stat.rsplit_once(')').expect("a name");
+        let policy = words.split_whitespace().nth(38);
+        let expected = if name == "kcap-collect" {
+            libc::SCHED_FIFO
+        } else {
+            libc::SCHED_OTHER
+        };
+        assert_eq!(policy, Some(&*expected.to_string()), "{name}: {stat}");
+        names.push(name);
+    }
+    assert!(names.contains(&"kcap-collect".into()), "{names:?}");
     let (dockerfile, counts) = numbered(&lab, 6);
     build(&lab, "confined", &dockerfile);
     let line = watch.wait("report", 1).remove(0);

@@ -18,6 +18,7 @@ use kcap_common::abi::{
 
 use super::attach;
 use crate::{
+    evidence,
     globals::{self, SETTINGS, field, setting},
     mem::{Mem, Probed, Ptr, Typed},
     scope, tally,
@@ -143,6 +144,7 @@ fn open(task: Ptr, bprm: Ptr, tgid: u32) -> u32 {
     if !is_executor(path.cast()) {
         return 0;
     }
+    evidence::begin();
     let id = scope::id(cgroup);
     let shared = scope::parent(cgroup).is_null()
         || scope::mount_namespace(task) == setting!(host_mnt)

@@ -125,32 +125,45 @@ pub struct Subject {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Identity {
-    /// What runs the container: `docker`, `podman`, `containerd`, `cri-o`; null where that cannot be
+    /// What runs the container: `docker`, `podman`, `containerd`, `cri-o`; absent where that cannot be
     /// told.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// The container's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its image, as it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// UID of the pod that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
     /// The pod's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// The pod's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// What is built: a repository's path.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
     /// The commit that is built.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// The pipeline, or the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<String>,
     /// The job, or the task, in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// Labels and annotations of the container and its pod that were asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Which of these come from the build's own environment: it can say there what it likes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claimed: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 //! `kcap watch`: every build on this host, a report each, until it is stopped.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::mpsc;
@@ -12,9 +12,11 @@ use crate::{
     report::Cap,
     watch::{
         destination, identity, metrics,
+        notify::Notify,
         service::{Service, Setup, to_stdout},
         settings::Settings,
         webhook::Address,
+        whose,
     },
 };
 
@@ -70,6 +72,12 @@ pub struct Args {
     /// Post refusals and lost reports there as well; better in --config, where others do not see it
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
+    /// Where Docker or podman answers whose containers are [default: the usual places]
+    #[arg(long, value_name = "PATH")]
+    docker_socket: Vec<PathBuf>,
+    /// Where containerd or CRI-O does, by the container runtime interface [default: the usual places]
+    #[arg(long, value_name = "PATH")]
+    cri_socket: Vec<PathBuf>,
     /// Give figures for Prometheus there, time spent in BPF programs included
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
@@ -134,8 +142,10 @@ pub fn run(args: &Args) -> Result<u8> {
         sessions: args.max_sessions,
         room: args.session_memory.saturating_mul(MB),
         variables: identity::variables(),
+        alive: Notify::watchdog().unwrap_or(Duration::MAX),
         run_times,
     };
+    let (lines, printer) = to_stdout(say)?;
     let (leave, left) = mpsc::unbounded_channel();
     let config = args.config.clone();
     let mut service = Service::new(Setup {
@@ -143,10 +153,10 @@ pub fn run(args: &Args) -> Result<u8> {
         captures: args.captures,
         most: args.queue_memory.saturating_mul(MB),
         grace: options.grace,
-        engines: vec![],
+        engines: whose::engines(&args.docker_socket, &args.cri_socket),
         settings,
         reread: config.map(|path| Box::new(move || Settings::read(&path)) as _),
-        lines: to_stdout(),
+        lines,
         matches: args.tracing.matches().to_vec(),
         metrics: shared.clone(),
         figures,
@@ -156,11 +166,15 @@ pub fn run(args: &Args) -> Result<u8> {
     let mut failed = None;
     let mut on = |what: Watched| {
         if let Err(why) = service.on(what) {
+            // As if it had been asked to stop: there is nobody to take what is traced.
+            // SAFETY: to this process, which reads it from a descriptor.
+            unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
             failed.get_or_insert(why);
         }
     };
     let ended = record::watch(&mut on, left, &scope, &options, &signals);
     service.finish();
+    printer.finish();
     match (ended, failed) {
         (Err(Failure::Kcap(why) | Failure::Command(_, why)), _) | (Ok(()), Some(why)) => Err(why),
         (Ok(()), None) => {

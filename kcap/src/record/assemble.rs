@@ -140,6 +140,11 @@ impl Assembler {
         self.full
     }
 
+    /// Counts bytes that belong to it and are kept elsewhere.
+    pub fn charge(&mut self, bytes: usize) {
+        self.fits(bytes);
+    }
+
     fn fits(&mut self, bytes: usize) -> bool {
         match self.room.checked_sub(bytes) {
             Some(left) => {

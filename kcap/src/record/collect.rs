@@ -16,6 +16,7 @@ use super::{
     kernel::{Raw, Ring},
     route::{Opened, Router, Seen, Session},
 };
+use crate::host::privileges;
 
 /// How often the ring buffer is looked at where nothing wakes kcap.
 const TICK_MS: i32 = 20;
@@ -36,6 +37,8 @@ enum Ask {
     Put(Vec<Raw>, mpsc::Sender<()>),
     /// Say which sessions executors opened, and whether this one, of this command, had them started.
     Opened(u64, Vec<String>, mpsc::Sender<Vec<(u64, Opened, bool)>>),
+    /// Forget what nothing more can come of; say how many sessions are left of which nothing is kept.
+    Sweep(mpsc::Sender<usize>),
     /// Look which processes are no more.
     Bury,
     /// Give everything.
@@ -50,17 +53,38 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts it; `tell` hears what happens.
+    /// Starts it; `tell` hears what happens. Of its capabilities the thread keeps those of `keep`.
     ///
     /// # Errors
-    /// The system's, where it has no thread or descriptor left.
-    pub fn start(ring: Ring, router: Router, tell: UnboundedSender<Seen>) -> Result<Self> {
+    /// The system's, where it has no thread or descriptor left, or takes no capabilities back.
+    pub fn start(
+        ring: Ring,
+        router: Router,
+        tell: UnboundedSender<Seen>,
+        keep: Option<u64>,
+    ) -> Result<Self> {
         let (rung, bell) = io::pipe().context("cannot make a pipe")?;
         let (asks, asked) = mpsc::channel();
+        let (ready, started) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("kcap-collect".into())
-            .spawn(move || collect(ring, router, &asked, rung, &tell))
+            .spawn(move || {
+                // That takes SYS_NICE, which is not needed later.
+                run_at_once();
+                let limited = keep.map_or(Ok(()), privileges::limit);
+                let failed = limited.is_err();
+                // Who started it waits for this.
+                let _ = ready.send(limited);
+                match failed {
+                    true => Ok(router),
+                    false => collect(ring, router, &asked, rung, &tell),
+                }
+            })
             .context("cannot start a thread")?;
+        started
+            .recv()
+            .map_err(|_| ended())?
+            .context("cannot give up capabilities that are not needed")?;
         Ok(Self {
             asks,
             bell,
@@ -105,6 +129,16 @@ impl Collector {
     pub fn opened(&self, session: u64, command: Vec<String>) -> Result<Vec<(u64, Opened, bool)>> {
         let (give, given) = mpsc::channel();
         self.ask(Ask::Opened(session, command, give))?;
+        given.recv().map_err(|_| ended())
+    }
+
+    /// Forgets what nothing more can come of: see [`Router::sweep`].
+    ///
+    /// # Errors
+    /// Where the thread has ended.
+    pub fn sweep(&self) -> Result<usize> {
+        let (give, given) = mpsc::channel();
+        self.ask(Ask::Sweep(give))?;
         given.recv().map_err(|_| ended())
     }
 
@@ -162,7 +196,6 @@ fn collect(
     rung: io::PipeReader,
     tell: &UnboundedSender<Seen>,
 ) -> Result<Router> {
-    run_at_once();
     // Nobody listens any more where kcap is ending.
     let mut tell = |seen| _ = tell.send(seen);
     let rung = OwnedFd::from(rung);
@@ -208,6 +241,7 @@ fn collect(
             Some(Ask::Opened(session, command, give)) => {
                 let _ = give.send(router.opened(session, &command));
             }
+            Some(Ask::Sweep(give)) => _ = give.send(router.sweep()),
             Some(Ask::Bury) => router.bury(&mut tell),
             Some(Ask::Stop) => return Ok(router),
         }

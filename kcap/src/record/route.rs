@@ -20,6 +20,7 @@ use super::{
     inside,
     kernel::{Finish, Raw},
 };
+use crate::host::cgroup::Layout;
 
 /// Commands that have a daemon start a container, with what runs in it at the end of their own
 /// command line.
@@ -189,10 +190,16 @@ struct Of {
 pub struct Router {
     base: u64,
     sorting: Sorting,
+    /// Where control groups are found by their ids.
+    layout: Option<Layout>,
     sessions: BTreeMap<u64, Session>,
     of_program: HashMap<u32, Of>,
     /// Sessions that nobody wants, or that were taken out: nothing of them may add up.
     gone: HashMap<u64, Gone>,
+    /// Generations that ended since the last sweep, and between that and the one before. Not those that
+    /// ended by a line of the log: their threads may be in system calls whose outcome is to come.
+    ended: Vec<u32>,
+    ended_before: Vec<u32>,
     /// What names a generation that was never announced: its record was lost.
     strays: Strays,
 }
@@ -203,11 +210,20 @@ impl Router {
         Self {
             base,
             sorting,
+            layout: None,
             sessions: BTreeMap::new(),
             of_program: HashMap::new(),
             gone: HashMap::new(),
+            ended: vec![],
+            ended_before: vec![],
             strays: Strays::default(),
         }
+    }
+
+    /// Has it find the control groups of sessions in this hierarchy.
+    pub fn within(mut self, layout: Layout) -> Self {
+        self.layout = Some(layout);
+        self
     }
 
     /// Takes one record; `tell` hears what others may want to know at once.
@@ -217,6 +233,11 @@ impl Router {
             return;
         };
         self.count_living(id, &raw, tell);
+        match &raw {
+            Raw::Exec(e) if self.sorting.split => self.ended.push(e.previous),
+            Raw::Exit(e) if self.sorting.split => self.ended.push(e.program),
+            _ => {}
+        }
         if self.gone.contains_key(&id) {
             return;
         }
@@ -227,9 +248,11 @@ impl Router {
                 .is_some_and(|of| of.power),
             _ => false,
         };
+        let clients = !self.sorting.split;
         let session = self.session(id);
         match &raw {
-            Raw::Exec(e) => session.meet(e),
+            // Where all are watched, nobody asks who started which.
+            Raw::Exec(e) => session.meet(e, clients),
             Raw::Phase(p) => {
                 session.line = line(p);
                 tell(Seen::Line(id, session.line.clone()));
@@ -252,13 +275,27 @@ impl Router {
             Raw::Enter(e) => {
                 let (session, time) = (e.session, e.time);
                 let opens = matches!(e.how, how::OPENED | how::LATE);
-                if opens && !self.gone.contains_key(&session) {
+                // A container that was empty is used again.
+                if opens
+                    && self
+                        .gone
+                        .get(&session)
+                        .is_some_and(|g| g.living.alive.is_empty())
+                {
+                    self.gone.remove(&session);
+                }
+                // Two that open it at once are told apart when they execute.
+                let known = self
+                    .sessions
+                    .get(&session)
+                    .is_some_and(|s| s.opened.is_some());
+                if opens && !known && !self.gone.contains_key(&session) {
                     let opened = Opened {
                         late: e.how == how::LATE,
-                        ..self.read(e.tgid, time)
+                        ..self.read(session, e.tgid, time)
                     };
                     tell(Seen::Opened(session, opened.clone()));
-                    self.session(session).opened.get_or_insert(opened);
+                    self.session(session).opened = Some(opened);
                 }
                 let of = Of {
                     session,
@@ -319,7 +356,7 @@ impl Router {
             time: e.time,
             comm: [0; 16],
         };
-        let opened = self.read(e.tgid, e.time);
+        let opened = self.read(of.session, e.tgid, e.time);
         tell(Seen::Opened(id, opened.clone()));
         let new = self.session(id);
         new.opened = Some(opened);
@@ -433,13 +470,18 @@ impl Router {
         if let Some(all) = &mut all {
             all.assembler.suffer(self.strays.since(all.before));
         }
-        self.sweep();
         all
     }
 
-    /// Forgets that there were sessions of which no process is left. What those that ended since counts
-    /// were handed over last did at their very end is still to come.
-    fn sweep(&mut self) {
+    /// Forgets that there were sessions of which no process is left, and programs that are over. What those
+    /// that ended since counts were handed over last did at their very end is still to come: to be called
+    /// once each time that they were, and not otherwise. Gives how many sessions are left of which nothing
+    /// is kept.
+    pub fn sweep(&mut self) -> usize {
+        for program in std::mem::take(&mut self.ended_before) {
+            self.of_program.remove(&program);
+        }
+        self.ended_before = std::mem::take(&mut self.ended);
         let over = |gone: &Gone| gone.quiet && gone.living.alive.is_empty();
         if self.gone.values().any(over) {
             let gone = &self.gone;
@@ -450,6 +492,7 @@ impl Router {
         for gone in self.gone.values_mut() {
             gone.quiet = gone.living.alive.is_empty();
         }
+        self.gone.len()
     }
 
     /// What the first executor of these sessions builds, where that could be read.
@@ -501,17 +544,44 @@ impl Router {
         Some(of.session)
     }
 
-    /// Looks at a process that is about to run the executor.
-    fn read(&self, pid: u32, time_ns: u64) -> Opened {
+    /// The control groups of a process, in the lines of `/proc/PID/cgroup`. The group of its session is
+    /// known by its id, which outlives the process by some milliseconds and waits for no lock: the
+    /// kernel writes that file under the one that it makes and removes groups with. Where that says of
+    /// no container, it is the file.
+    fn cgroups(&self, session: u64, pid: u32) -> String {
+        let layout = self.layout.as_ref().filter(|_| session & TREE == 0);
+        let own = layout.and_then(|layout| layout.line(session));
+        if let Some(own) = own.as_ref().filter(|own| names_container(own)) {
+            return own.clone();
+        }
+        let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        match own {
+            Some(own) if lines.is_empty() => own,
+            _ => lines,
+        }
+    }
+
+    /// Looks at a process that is about to run the executor, in this session.
+    fn read(&self, session: u64, pid: u32, time_ns: u64) -> Opened {
+        // What is gone first comes first.
+        let command = inside::command(pid);
+        let variables = inside::variables(pid, &self.sorting.variables);
         Opened {
-            cgroups: fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(),
-            command: inside::command(pid),
-            variables: inside::variables(pid, &self.sorting.variables),
+            cgroups: self.cgroups(session, pid),
+            command,
+            variables,
             pid,
             time_ns,
             late: false,
         }
     }
+}
+
+/// Whether lines of control groups name a container: by an id of 64 hexadecimal digits.
+fn names_container(lines: &str) -> bool {
+    lines
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .any(|part| part.len() == 64)
 }
 
 /// Whether a path, as the kernel side gives it, is that of an engine's client.
@@ -565,13 +635,13 @@ impl Session {
     }
 
     /// Looks at what is executed while it is there.
-    fn meet(&mut self, e: &Exec) {
+    fn meet(&mut self, e: &Exec, clients: bool) {
         if e.flags & exec_flag::EXECUTOR != 0 {
             self.built = true;
             self.bounding.get_or_insert(e.caps[3]);
             self.look(e.tgid);
         }
-        if is_client(&e.path) && self.clients.len() < CLIENTS {
+        if clients && is_client(&e.path) && self.clients.len() < CLIENTS {
             self.clients.push(inside::command(e.tgid));
         }
     }
@@ -580,6 +650,8 @@ impl Session {
     fn look(&mut self, pid: u32) {
         if !std::mem::replace(&mut self.looked, true) {
             self.dockerfile = inside::dockerfile(pid, &inside::command(pid));
+            let text = self.dockerfile.as_ref().map_or(0, |(_, text)| text.len());
+            self.assembler.charge(text);
         }
     }
 }
@@ -806,7 +878,7 @@ mod tests {
         router.take(tally(2, 3), &mut |_| ());
         assert_eq!(router.strays, Strays::default());
         for _ in 0..2 {
-            assert_eq!(checks(&mut router, 1), None);
+            router.sweep();
         }
         assert!(router.gone.is_empty() && router.of_program.is_empty() && router.is_idle());
     }

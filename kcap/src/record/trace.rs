@@ -114,12 +114,13 @@ impl Trace {
             describe(&tracer, loading.elapsed(), note);
         }
         let ring = tracer.ring()?;
+        let (tell, told) = mpsc::unbounded_channel();
+        let router = Router::new(clock.base_ns, sorting).within(layout.clone());
+        let collector = Collector::start(ring, router, tell, options.keep)?;
         if let Some(keep) = options.keep {
-            // Before there is another thread, which would keep its own.
+            // Before there is any other thread, which would keep its own.
             privileges::limit(keep).context("cannot give up capabilities that are not needed")?;
         }
-        let (tell, told) = mpsc::unbounded_channel();
-        let collector = Collector::start(ring, Router::new(clock.base_ns, sorting), tell)?;
         let trace = Self {
             tracer,
             collector,
@@ -153,6 +154,10 @@ impl Trace {
         let Raw::Exec(exec) = &records[1] else {
             return Ok(());
         };
+        // The kernel side was first.
+        if self.tracer.is_scoped(pid) {
+            return Ok(());
+        }
         let (generation, executor) = (exec.program, exec.flags & exec_flag::EXECUTOR != 0);
         self.collector.put(records.into())?;
         self.tracer.seed(pid, generation, executor)
@@ -192,6 +197,7 @@ impl Trace {
         }
         let so_far = self.tracer.so_far()?;
         let share = self.collector.take(pick)?;
+        self.collector.sweep()?;
         let share = assembled(share, self.clock.base_ns);
         let capture = self
             .describe()
@@ -225,6 +231,15 @@ impl Trace {
     /// Where the collector has ended.
     pub fn take_out(&self, session: u64) -> Result<Option<Session>> {
         self.collector.take(Box::new(move |id, _| id == session))
+    }
+
+    /// Forgets what nothing more can come of. Once for each time that all counts were handed over; gives
+    /// how many sessions are left of which nothing is kept.
+    ///
+    /// # Errors
+    /// Where the collector has ended.
+    pub fn sweep(&self) -> Result<usize> {
+        self.collector.sweep()
     }
 
     /// Has it looked which processes are no more, where records of their ends were lost.

@@ -3,8 +3,9 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fs,
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -25,7 +26,7 @@ use super::{
     mask::Mask,
     route::{Denied, Opened, Seen, Session, Sorting},
     session::Options,
-    signals::Signals,
+    signals::{Listener, Signals},
     subject::{self, monotonic_ns, wall_ns},
     trace::{Described, Ended, Trace},
 };
@@ -45,8 +46,14 @@ const FIGURES: Duration = Duration::from_secs(1);
 /// How long a session that is over may wait for its counts, where the kernel side has no room to hand
 /// them over. Then they are lost, and that is said.
 const COUNTS: Duration = Duration::from_secs(10);
-/// Snapshots of what was lost that are kept.
-const SNAPSHOTS: usize = 16;
+/// Changes of what was lost that are kept.
+const SNAPSHOTS: usize = 64;
+/// How often what is left of sessions that nobody wants is looked through.
+const LEFT: Duration = Duration::from_secs(10);
+/// How long a process that ended may be about to.
+const DYING: Duration = Duration::from_secs(5);
+/// Most sessions at once in one container.
+const EACH: usize = 16;
 
 /// What to watch, and how much of it.
 #[derive(Clone, Debug)]
@@ -57,6 +64,8 @@ pub struct Scope {
     pub room: usize,
     /// Variables of executors that are wanted.
     pub variables: Vec<String>,
+    /// How often figures are given at least, as a sign of life.
+    pub alive: Duration,
     /// Have the kernel keep account of the time spent in its programs.
     pub run_times: bool,
 }
@@ -72,8 +81,8 @@ pub enum Event {
     Denied(u64, Denied),
     /// It is over.
     Ended(u64, Box<Over>),
-    /// There is no room for a session.
-    Refused(Opened),
+    /// There is no room for a session: why.
+    Refused(Opened, &'static str),
     /// SIGHUP.
     Reload,
     /// Now and then.
@@ -194,8 +203,8 @@ struct Running {
     opened: Opened,
     /// Where its container's processes are, where it has a cgroup of its own.
     cgroup: Option<PathBuf>,
-    /// Processes that ended last, once none was left.
-    last: Option<Vec<u32>>,
+    /// Processes that ended last, once none was left, and when that was.
+    last: Option<(Vec<u32>, Instant)>,
     /// What was lost before it began.
     before: Finish,
     started_ns: u64,
@@ -207,9 +216,10 @@ impl Running {
     /// None of its processes is left, nor any in its container.
     fn is_over(&mut self) -> bool {
         match (&self.cgroup, &mut self.last) {
-            (Some(cgroup), _) => pids(cgroup).map_or(true, |pids| pids.is_empty()),
-            (None, Some(last)) => {
-                last.retain(|&pid| !is_gone(pid));
+            (Some(cgroup), _) => is_empty(cgroup),
+            (None, Some((last, since))) => {
+                // Their ids may be others' by then.
+                last.retain(|&pid| since.elapsed() < DYING && !is_gone(pid));
                 last.is_empty()
             }
             (None, None) => false,
@@ -217,14 +227,31 @@ impl Running {
     }
 }
 
+/// Whether a group has no process any more, nor one below it, or is no more. What cannot be told is taken
+/// for no.
+fn is_empty(cgroup: &Path) -> bool {
+    // Version 2 says so itself, once the last thread is gone.
+    match fs::read_to_string(cgroup.join("cgroup.events")) {
+        Ok(events) => events.lines().any(|line| line == "populated 0"),
+        Err(_) => match pids(cgroup) {
+            Ok(pids) => pids.is_empty(),
+            Err(e) => matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)),
+        },
+    }
+}
+
 /// Whether a process does nothing any more: there is none, or only what its parent has not read yet.
 fn is_gone(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(e) => return matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+    };
+    {
         let state = stat
             .rsplit_once(')')
             .and_then(|(_, rest)| rest.trim_start().chars().next());
         matches!(state, None | Some('Z' | 'X'))
-    })
+    }
 }
 
 struct Watch<'a> {
@@ -236,6 +263,10 @@ struct Watch<'a> {
     snapshots: VecDeque<(u64, Finish)>,
     described: Described,
     figures: Instant,
+    /// When what is left of sessions that nobody wants is to be looked through; none where nothing is.
+    left: Option<Instant>,
+    /// It was said that counts cannot be had.
+    said: bool,
 }
 
 async fn run(
@@ -263,38 +294,57 @@ async fn run(
         snapshots: VecDeque::new(),
         described,
         figures: Instant::now(),
+        left: None,
+        said: false,
     };
+    let listener = signals.listen().context("cannot listen for signals")?;
     watch.look()?;
     watch.find(&options.matches)?;
     (watch.on)(Event::Watching);
-    watch.tell_figures()?;
-    let listener = signals.listen().context("cannot listen for signals")?;
-    let mut next = Moment::now();
-    loop {
-        tokio::select! {
-            Some(what) = seen.recv() => {
-                next = next.min(Moment::now() + watch.hear(what)?);
-            }
-            Some(session) = leave.recv() => watch.leave(session)?,
-            caught = listener.next() => {
-                let caught = caught.context("cannot listen for signals")?;
-                if caught.number != libc::SIGHUP {
-                    break;
-                }
-                (watch.on)(Event::Reload);
-            }
-            () = sleep_until(next) => next = Moment::now() + watch.sweep()?,
-        }
-    }
-    // What was said until now.
-    while let Ok(what) = seen.try_recv() {
-        watch.hear(what)?;
-    }
+    let went = watch.go(&mut seen, &mut leave, &listener).await;
+    // Whatever came of it, what is open is told.
     watch.end()?;
-    Ok(())
+    went.map_err(Failure::from)
 }
 
 impl Watch<'_> {
+    /// Until a signal ends it.
+    async fn go(
+        &mut self,
+        seen: &mut UnboundedReceiver<Seen>,
+        leave: &mut UnboundedReceiver<u64>,
+        listener: &Listener<'_>,
+    ) -> Result<()> {
+        self.tell_figures()?;
+        let mut next = Moment::now();
+        loop {
+            tokio::select! {
+                Some(what) = seen.recv() => {
+                    next = next.min(Moment::now() + self.hear(what)?);
+                    // All that was said, before anything is taken by it.
+                    while let Ok(what) = seen.try_recv() {
+                        next = next.min(Moment::now() + self.hear(what)?);
+                    }
+                }
+                Some(session) = leave.recv() => self.leave(session)?,
+                caught = listener.next() => {
+                    let caught = caught.context("cannot listen for signals")?;
+                    if caught.number != libc::SIGHUP {
+                        break;
+                    }
+                    (self.on)(Event::Reload);
+                }
+                () = sleep_until(next) => next = Moment::now() + self.sweep()?,
+            }
+        }
+        while let Ok(what) = seen.try_recv() {
+            self.hear(what)?;
+        }
+        // What is over by now is no interruption.
+        self.sweep()?;
+        Ok(())
+    }
+
     /// Notes what was lost until now.
     fn look(&mut self) -> Result<()> {
         let so_far = self.trace.so_far()?;
@@ -302,21 +352,22 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// Notes a change of what was lost, and when it was seen: later than it was.
     fn keep(&mut self, so_far: Finish) {
-        // What it was read at is later than what it says: a session that opened meanwhile may count a
-        // loss that was before it, and never misses one.
+        let same = |(_, before): &(u64, Finish)| !so_far.since(before).is_loss();
+        if self.snapshots.back().is_some_and(same) {
+            return;
+        }
         self.snapshots.push_back((monotonic_ns(), so_far));
         if self.snapshots.len() > SNAPSHOTS {
             self.snapshots.pop_front();
         }
     }
 
-    /// What was lost before a moment; more than that is not told apart.
+    /// What was lost before a moment, at least: what cannot be told apart counts for a session.
     fn before(&self, time_ns: u64) -> Finish {
         let at = (self.snapshots.iter().rev()).find(|(when, _)| *when <= time_ns);
-        at.or(self.snapshots.front())
-            .map(|(_, lost)| lost.clone())
-            .unwrap_or_default()
+        at.map(|(_, lost)| lost.clone()).unwrap_or_default()
     }
 
     /// Takes in builds that run already.
@@ -338,16 +389,27 @@ impl Watch<'_> {
                 }
             }
         }
-        Ok(())
+        // Some may have ended since they were looked at.
+        self.trace.bury()
     }
 
     /// Something happened; says when to look again.
     fn hear(&mut self, what: Seen) -> Result<Duration> {
         match what {
             Seen::Opened(id, opened) => {
-                if self.running.len() >= self.scope.sessions {
-                    self.trace.forget(id)?;
-                    (self.on)(Event::Refused(opened));
+                let of_container = |running: &&Running| {
+                    !opened.cgroups.is_empty() && running.opened.cgroups == opened.cgroups
+                };
+                let why = if self.running.len() >= self.scope.sessions {
+                    "as many builds as there is room for are being traced (--max-sessions)"
+                } else if self.running.values().filter(of_container).count() >= EACH {
+                    "its container has as many builds at once as one may"
+                } else {
+                    ""
+                };
+                if !why.is_empty() {
+                    self.forget(id)?;
+                    (self.on)(Event::Refused(opened, why));
                     return Ok(SWEEP);
                 }
                 let behind = monotonic_ns().saturating_sub(opened.time_ns);
@@ -368,7 +430,7 @@ impl Watch<'_> {
             }
             Seen::Idle(id, last) => {
                 if let Some(running) = self.running.get_mut(&id) {
-                    running.last = Some(last);
+                    running.last = Some((last, Instant::now()));
                 }
                 Ok(Duration::ZERO)
             }
@@ -396,9 +458,28 @@ impl Watch<'_> {
     /// Nobody wants this one.
     fn leave(&mut self, id: u64) -> Result<()> {
         if self.running.remove(&id).is_some() {
-            self.trace.forget(id)?;
+            self.forget(id)?;
         }
         Ok(())
+    }
+
+    fn forget(&mut self, id: u64) -> Result<()> {
+        self.left.get_or_insert_with(|| Instant::now() + LEFT);
+        self.trace.forget(id)
+    }
+
+    /// Has all counts handed over; false where they cannot be had now, which is said once.
+    fn hand_over(&mut self) -> bool {
+        match self.trace.hand_over() {
+            Ok(handed) => handed,
+            Err(why) => {
+                if !std::mem::replace(&mut self.said, true) {
+                    let line = format!("counts cannot be had while builds run: {why:#}");
+                    (self.on)(Event::Note(line));
+                }
+                false
+            }
+        }
     }
 
     /// Takes the sessions that are over; says when to look again.
@@ -411,18 +492,24 @@ impl Watch<'_> {
                 running.over.get_or_insert(now);
                 over.push(id);
             } else {
-                soon |= running.last.is_some() && running.cgroup.is_none();
+                soon |= (running.last.as_ref()).is_some_and(|(_, since)| since.elapsed() < DYING);
             }
         }
         if !over.is_empty() {
             soon |= !self.take(over)?;
+        }
+        if self.left.is_some_and(|at| now >= at) {
+            self.left = None;
+            if self.hand_over() && self.trace.sweep()? > 0 {
+                self.left = Some(now + LEFT);
+            }
         }
         if self.figures.elapsed() >= FIGURES {
             self.tell_figures()?;
         }
         Ok(match () {
             () if soon => SOON,
-            () if self.running.is_empty() => IDLE,
+            () if self.running.is_empty() => IDLE.min(self.scope.alive),
             () => SWEEP,
         })
     }
@@ -432,7 +519,7 @@ impl Watch<'_> {
         for &id in &ids {
             self.trace.unscope(id)?;
         }
-        let handed = self.trace.hand_over()?;
+        let handed = self.hand_over();
         let so_far = self.trace.so_far()?;
         for id in ids {
             let Some(running) = self.running.get(&id) else {
@@ -455,6 +542,11 @@ impl Watch<'_> {
             let over = Over::new(running, session, end, self.described.clone(), false);
             (self.on)(Event::Ended(id, Box::new(over)));
         }
+        if handed {
+            // The rest of them goes with the next hand-over, at the latest.
+            self.left.get_or_insert_with(|| Instant::now() + LEFT);
+            self.trace.sweep()?;
+        }
         self.keep(so_far);
         Ok(handed)
     }
@@ -462,12 +554,9 @@ impl Watch<'_> {
     fn tell_figures(&mut self) -> Result<()> {
         self.figures = Instant::now();
         let so_far = self.trace.so_far()?;
-        let lost_ends = |lost: &Finish| lost.loss.get(loss::EXECS as usize).copied();
-        if self
-            .snapshots
-            .back()
-            .is_some_and(|(_, before)| lost_ends(before) != lost_ends(&so_far))
-        {
+        // Where records of ends were lost while a session was open, its last process is not told.
+        let ends = |lost: &Finish| lost.loss.get(loss::EXECS as usize).copied().unwrap_or(0);
+        if (self.running.values()).any(|running| ends(&running.before) < ends(&so_far)) {
             self.trace.bury()?;
         }
         let programs = if self.scope.run_times {
@@ -489,12 +578,13 @@ impl Watch<'_> {
     fn end(mut self) -> Result<()> {
         let running = std::mem::take(&mut self.running);
         let mut finished = self.trace.finish()?;
-        for (id, running) in running {
+        for (id, mut running) in running {
+            let cut = running.over.is_none() && !running.is_over();
             let Some(session) = finished.router.split_off(|other, _| other == id) else {
                 continue;
             };
             let end = finished.end.since(&running.before);
-            let over = Over::new(running, session, end, self.described.clone(), true);
+            let over = Over::new(running, session, end, self.described.clone(), cut);
             (self.on)(Event::Ended(id, Box::new(over)));
         }
         Ok(())

@@ -11,10 +11,12 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    Destination,
+    Destination, place,
     retention::{Keep, Pruned, doomed},
 };
 
+/// Beginning of a file that is being written.
+const OURS: &str = ".kcap-";
 /// Ending of a file that is being written.
 const PARTIAL: &str = ".partial";
 /// Deepest folders that are looked through.
@@ -37,7 +39,7 @@ impl Folder {
         };
         let tried = || -> io::Result<()> {
             fs::create_dir_all(path)?;
-            let probe = path.join(format!(".kcap-{}{PARTIAL}", std::process::id()));
+            let probe = path.join(format!("{OURS}{}{PARTIAL}", std::process::id()));
             fs::write(&probe, "")?;
             fs::remove_file(&probe)
         };
@@ -49,7 +51,7 @@ impl Folder {
         })?;
         folder.each(&mut |path, _| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with('.') && name.ends_with(PARTIAL) {
+            if name.starts_with(OURS) && name.ends_with(PARTIAL) {
                 // Another may have done so.
                 let _ = fs::remove_file(path);
             }
@@ -78,7 +80,7 @@ impl Destination for Folder {
     fn put(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         let folder = path.parent().unwrap_or(&self.path);
-        let partial = folder.join(format!(".{}{PARTIAL}", std::process::id()));
+        let partial = folder.join(format!("{OURS}{}{PARTIAL}", std::process::id()));
         let write = || -> io::Result<()> {
             fs::create_dir_all(folder)?;
             let mut file = OpenOptions::new()
@@ -104,7 +106,10 @@ impl Destination for Folder {
         let mut paths = vec![];
         let mut reports = vec![];
         self.each(&mut |path, meta| {
-            if path.extension().is_some_and(|e| e == "json" || e == "kcap") {
+            if path
+                .file_name()
+                .is_some_and(|name| place::is_name(&name.to_string_lossy()))
+            {
                 let modified = meta.modified().ok();
                 let time = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
                 reports.push((time.map_or(now, |time| time.as_secs()), meta.len()));
@@ -150,9 +155,11 @@ mod tests {
         let mut folder = Folder::open(&root).unwrap();
         folder.put("a/b/c.json", b"{}\n").unwrap();
         assert_eq!(fs::read(root.join("a/b/c.json")).unwrap(), b"{}\n");
-        fs::write(root.join("a/b/.12.partial"), "half").unwrap();
+        fs::write(root.join("a/b/.kcap-12.partial"), "half").unwrap();
+        fs::write(root.join("a/b/.12.partial"), "another's").unwrap();
         folder = Folder::open(&root).unwrap();
-        assert!(!root.join("a/b/.12.partial").exists());
+        assert!(!root.join("a/b/.kcap-12.partial").exists());
+        assert!(root.join("a/b/.12.partial").exists());
         // The folder is removed meanwhile: it is made again.
         fs::remove_dir_all(&root).unwrap();
         folder.put("a/d.json", b"{}").unwrap();
@@ -168,9 +175,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (root, other) = (dir.path().join("out"), dir.path().join("other"));
         fs::create_dir(&other).unwrap();
-        fs::write(other.join("x.json"), "{}").unwrap();
+        let name = "20261128T063731.123Z-nocommit-nocontainer-1.json";
+        fs::write(other.join(name), "{}").unwrap();
         let mut folder = Folder::open(&root).unwrap();
-        folder.put("t/p/r.json", b"{}").unwrap();
+        folder.put(&format!("t/p/{name}"), b"{}").unwrap();
+        // Somebody else's.
+        folder.put("package.json", b"{}").unwrap();
         std::os::unix::fs::symlink(&other, root.join("link")).unwrap();
         let keep = Keep {
             age: None,
@@ -184,6 +194,7 @@ mod tests {
                 bytes: 2
             }
         );
-        assert!(other.join("x.json").exists() && !root.join("t").exists() && root.exists());
+        assert!(other.join(name).exists() && !root.join("t").exists());
+        assert!(root.join("package.json").exists());
     }
 }

@@ -8,6 +8,8 @@ use crate::capture::Identity;
 
 /// Length of a container's id.
 const ID: usize = 64;
+/// Most containers inside one another that are told apart; a path can name many.
+const DEPTH: usize = 8;
 /// Variables that GitLab Runner, Tekton, Jenkins and GitHub's runners set, by what they tell; the first
 /// that is there counts.
 const VARIABLES: [(&str, &[&str]); 4] = [
@@ -29,16 +31,27 @@ pub fn variables() -> Vec<String> {
     all.map(|name| (*name).to_owned()).collect()
 }
 
-/// What the lines of `/proc/PID/cgroup` say: the innermost container, what runs it, and its pod.
+/// What the lines of `/proc/PID/cgroup` say: the innermost container, what runs it, and the outermost
+/// pod.
 pub fn of_cgroups(lines: &str) -> Identity {
-    let mut best = Identity::default();
+    innermost(lines).0
+}
+
+/// The ids of the containers that the lines name, the outermost first. That one's control group was made
+/// by who runs the host's containers; what lies below may be called anything by who runs inside it.
+pub fn containers(lines: &str) -> Vec<String> {
+    innermost(lines).1
+}
+
+fn innermost(lines: &str) -> (Identity, Vec<String>) {
+    let mut best = <(Identity, Vec<String>)>::default();
     for line in lines.lines() {
         let Some(path) = line.splitn(3, ':').nth(2) else {
             continue;
         };
         let found = of_path(path);
         // The hierarchy of one controller may be less deep than that of another.
-        if found.container.is_some() && (best.container.is_none() || found.pod_uid.is_some()) {
+        if !found.1.is_empty() && (best.1.is_empty() || found.0.pod_uid.is_some()) {
             best = found;
         }
     }
@@ -46,21 +59,26 @@ pub fn of_cgroups(lines: &str) -> Identity {
 }
 
 /// What one path says.
-fn of_path(path: &str) -> Identity {
+fn of_path(path: &str) -> (Identity, Vec<String>) {
     let mut found = Identity::default();
+    let mut ids = vec![];
     let mut above = "";
     for part in path.split('/').filter(|part| !part.is_empty()) {
+        // The outermost: who may make control groups inside a pod can call them like those of others.
         if let Some(uid) = pod(part) {
-            found.pod_uid = Some(uid);
+            found.pod_uid.get_or_insert(uid);
         }
         if let Some((runtime, id)) = container(part, above) {
             // The innermost: nodes can be containers themselves.
             found.container = Some(id.to_owned());
             found.runtime = runtime.map(str::to_owned);
+            if ids.len() < DEPTH {
+                ids.push(id.to_owned());
+            }
         }
         above = part;
     }
-    found
+    (found, ids)
 }
 
 /// The id of a container in a part of a path, with what runs it where that shows: `ID` below `docker`,
@@ -214,6 +232,22 @@ mod tests {
             (runtime, container, uid.as_deref()),
             (None, true, Some(UID))
         );
+        let lines = format!("0::{path}\n");
+        assert_eq!(containers(&lines), [outer, id()]);
+    }
+
+    #[test]
+    fn what_is_called_inside_a_pod_like_another_pod_is_of_the_first() {
+        let (other, victim) = (UID.replace('0', "f"), "ef".repeat(32));
+        let lines = format!(
+            "0::/kubepods/burstable/pod{UID}/{}/kubepods/pod{other}/{victim}\n",
+            id()
+        );
+        assert_eq!(of_cgroups(&lines).pod_uid.as_deref(), Some(UID));
+        assert_eq!(containers(&lines), [id(), victim]);
+        // Without end.
+        let lines = format!("0::{}\n", format!("/{}", id()).repeat(500));
+        assert_eq!(containers(&lines).len(), DEPTH);
     }
 
     #[test]
@@ -232,6 +266,7 @@ mod tests {
             );
         }
         assert_eq!(of_cgroups(""), Identity::default());
+        assert!(containers("0::/docker/abc\n").is_empty());
         assert_eq!(of_cgroups("garbage\n:::\n"), Identity::default());
     }
 

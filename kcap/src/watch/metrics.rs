@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -19,6 +19,8 @@ use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 
 use crate::record::Figures;
 
+/// How long figures may stay the same before it is taken for hung.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Most connections at once.
 const CONNECTIONS: usize = 16;
 /// How long one may last.
@@ -29,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub struct Metrics {
     /// As the recorder gave them last.
     pub figures: Figures,
+    /// When it did.
+    pub seen: Option<Instant>,
     /// Sessions that began.
     pub opened: u64,
     /// Of these, those that ran before kcap did.
@@ -312,7 +316,16 @@ async fn accept(listener: TcpListener, shared: Shared) {
 fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<String> {
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => (StatusCode::OK, with(shared, |metrics| metrics.to_text())),
-        (&Method::GET, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET, "/healthz") => {
+            let seen = with(shared, |metrics| metrics.seen);
+            match seen {
+                Some(seen) if seen.elapsed() > SILENCE => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "it has not looked at builds for a minute\n".to_owned(),
+                ),
+                _ => (StatusCode::OK, "ok\n".to_owned()),
+            }
+        }
         _ => (
             StatusCode::NOT_FOUND,
             "there is /metrics and /healthz\n".to_owned(),

@@ -15,6 +15,7 @@ pub mod retention;
 pub mod service;
 pub mod settings;
 pub mod webhook;
+pub mod whose;
 
 use std::path::Path;
 

@@ -9,6 +9,8 @@ const PART: usize = 80;
 const DEPTH: usize = 6;
 /// Tenant of builds outside any pod.
 pub const HOST: &str = "host";
+/// Longest name of a namespace.
+const NAMESPACE: usize = 63;
 /// Project of builds that do not say.
 const UNKNOWN: &str = "unknown";
 
@@ -20,7 +22,7 @@ pub fn name(report: &Report, session: u64) -> String {
     let commit = identity.and_then(|i| i.commit.as_deref());
     let container = identity.and_then(|i| i.container.as_deref());
     let dockerfile = report.subject.dockerfile.as_deref();
-    let mut parts = vec![tenant.map_or_else(|| HOST.to_owned(), part)];
+    let mut parts = vec![tenant.map_or_else(|| HOST.to_owned(), self::tenant)];
     parts.extend(folders(project.unwrap_or(UNKNOWN)));
     parts.extend(folders(dockerfile.unwrap_or("no-dockerfile")));
     // `2026-11-28T06:37:31.123Z` to `20261128T063731.123Z`.
@@ -38,6 +40,28 @@ pub fn name(report: &Report, session: u64) -> String {
     // Several sessions can be of one container and one moment.
     parts.push(format!("{}-{commit}-{id}-{session:x}.json", part(&time)));
     parts.join("/")
+}
+
+/// A namespace's folder: its name, and no other namespace's, nor that of builds outside any pod.
+fn tenant(namespace: &str) -> String {
+    let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if namespace.len() <= NAMESPACE && namespace.bytes().all(is_name) && namespace != HOST {
+        return part(namespace);
+    }
+    // No namespace's name has this in it.
+    format!("_{}", part(namespace))
+}
+
+/// Whether a file is called as a report, or its capture.
+pub fn is_name(file: &str) -> bool {
+    let Some((stem, "json" | "kcap")) = file.rsplit_once('.') else {
+        return false;
+    };
+    let time = stem.split('-').next().unwrap_or_default();
+    let is_time = time.len() == "20261128T063731.123Z".len()
+        && time.ends_with('Z')
+        && time.as_bytes().get(8) == Some(&b'T');
+    is_time && stem.matches('-').count() >= 3
 }
 
 fn folders(path: &str) -> Vec<String> {
@@ -75,6 +99,7 @@ mod tests {
     use crate::{
         capture::{Capture, Identity},
         interpret::interpret,
+        watch::identity,
     };
 
     fn report(identity: Identity, dockerfile: &str) -> Report {
@@ -98,31 +123,99 @@ mod tests {
             name(&report(identity, "/workspace/Dockerfile"), 42),
             "team-a/group/app/workspace/Dockerfile/20261128T063731.123Z-0123456789ab-ab12ab12ab12-2a.json"
         );
+        let plain = name(&report(Identity::default(), "Dockerfile"), 1);
+        assert!(is_name(plain.rsplit('/').next().unwrap()));
+        for other in [
+            "package.json",
+            "20261128T063731.123Z.json",
+            "a-b-c-d.json",
+            ".json",
+        ] {
+            assert!(!is_name(other), "{other}");
+        }
         assert_eq!(
-            name(&report(Identity::default(), "Dockerfile"), 1),
+            plain,
             "host/unknown/Dockerfile/20261128T063731.123Z-nocommit-nocontainer-1.json"
         );
+    }
+
+    #[test]
+    fn no_two_tenants_share_a_folder() {
+        let of = |namespace: &str| {
+            let identity = Identity {
+                namespace: Some(namespace.into()),
+                ..Identity::default()
+            };
+            name(&report(identity, "Dockerfile"), 1)
+        };
+        assert!(of("team-a").starts_with("team-a/"));
+        // Builds outside any pod are not those of a namespace that is called so.
+        assert!(of(HOST).starts_with("_host/"));
+        assert!(of("Team/../host").starts_with("_Team-..-host/"));
+        assert!(of("_").starts_with("__/"));
     }
 
     proptest! {
         #[test]
         fn no_name_leads_out_of_its_tenants_folder(
-            project in ".{0,200}", dockerfile in ".{0,200}", commit in ".{0,60}", namespace in ".{0,60}",
+            project in ".{0,200}", dockerfile in ".{0,200}", commit in ".{0,60}", container in ".{0,80}",
+            namespace in proptest::option::of("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
         ) {
             let identity = Identity {
-                namespace: Some(namespace),
+                namespace: namespace.clone(),
                 project: Some(project),
                 commit: Some(commit),
+                container: Some(container),
                 ..Identity::default()
             };
-            let tenant = part(identity.namespace.as_deref().unwrap_or_default());
+            let tenant = match namespace.as_deref() {
+                None => "host",
+                Some("host") => "_host",
+                Some(name) => name,
+            };
             let name = name(&report(identity, &dockerfile), 7);
-            prop_assert_eq!(name.split('/').next(), Some(tenant.as_str()));
-            prop_assert!(name.len() < 2000);
-            for part in name.split('/') {
-                prop_assert!(!part.is_empty() && part.len() < 255 && !part.starts_with('.'), "{}", name);
-                prop_assert!(part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{}", name);
-            }
+            prop_assert_eq!(name.split('/').next(), Some(tenant));
+            is_safe(&name)?;
         }
+
+        #[test]
+        fn any_namespace_at_all_is_a_folder(namespace in ".{0,100}") {
+            let identity = Identity {
+                namespace: Some(namespace),
+                ..Identity::default()
+            };
+            is_safe(&name(&report(identity, "Dockerfile"), 7))?;
+        }
+
+        /// Whatever the build says in its environment, and where.
+        #[test]
+        fn no_environment_makes_a_tenant(values in proptest::collection::vec(".{0,60}", 16), dockerfile in ".{0,200}") {
+            let mut identity = Identity {
+                namespace: Some("team-a".into()),
+                ..Identity::default()
+            };
+            let variables = identity::variables().into_iter().zip(values).collect();
+            identity::claim(&mut identity, &variables);
+            prop_assert_eq!(identity.namespace.as_deref(), Some("team-a"));
+            prop_assert!(name(&report(identity, &dockerfile), 7).starts_with("team-a/"));
+        }
+    }
+
+    fn is_safe(name: &str) -> Result<(), TestCaseError> {
+        prop_assert!(name.len() < 2000);
+        for part in name.split('/') {
+            prop_assert!(
+                !part.is_empty() && part.len() < 255 && !part.starts_with('.'),
+                "{}",
+                name
+            );
+            prop_assert!(
+                part.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+                "{}",
+                name
+            );
+        }
+        Ok(())
     }
 }

@@ -14,12 +14,17 @@ use super::{
     Destination,
     events::Line,
     retention::{Keep, Pruned},
+    service::join_by,
 };
 
 /// The first wait after a failure; each next is twice as long.
 const FIRST: Duration = Duration::from_millis(250);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Failures after which a report lets others go first: it may be the one that cannot be written.
+const TRIES: u32 = 3;
+/// How long a destination may take for the last attempt.
+const LAST: Duration = Duration::from_secs(2);
 /// How often old reports are looked for.
 const PRUNE: Duration = Duration::from_secs(300);
 
@@ -34,6 +39,8 @@ pub struct Item {
     pub line: Option<Line>,
     /// Number of its session.
     pub session: u64,
+    /// How often it could not be written.
+    pub tries: u32,
 }
 
 /// What became of it.
@@ -79,7 +86,7 @@ impl Shared {
 /// The queue, with the thread that empties it.
 pub struct Queue {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Queue {
@@ -103,7 +110,7 @@ impl Queue {
             .spawn(move || empty(&theirs, to, hear))?;
         Ok(Self {
             shared,
-            thread: Some(thread),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -141,25 +148,27 @@ impl Queue {
         self.shared.changed.notify_one();
     }
 
-    /// Waits until all is written, at most so long; then what is left is lost.
-    pub fn finish(mut self, patience: Duration) {
-        self.end(patience);
-    }
-
-    fn end(&mut self, patience: Duration) {
-        let Some(thread) = self.thread.take() else {
+    /// Waits until all is written, at most so long; then what is left is lost. A destination that answers
+    /// nothing is not waited for much longer.
+    pub fn finish(&self, patience: Duration) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(thread) = thread else {
             return;
         };
-        self.shared.lock().until = Some(Instant::now() + patience);
+        let until = Instant::now() + patience;
+        self.shared.lock().until = Some(until);
         self.shared.changed.notify_one();
-        // It has said all that there is to say.
-        let _ = thread.join();
+        join_by(thread, until + LAST);
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        self.finish(Duration::ZERO);
     }
 }
 
@@ -180,7 +189,7 @@ fn empty(shared: &Shared, mut to: Box<dyn Destination>, mut hear: Hear) {
             }
             continue;
         }
-        let Some(item) = state.items.pop_front() else {
+        let Some(mut item) = state.items.pop_front() else {
             if state.until.is_some() {
                 return;
             }
@@ -210,14 +219,29 @@ fn empty(shared: &Shared, mut to: Box<dyn Destination>, mut hear: Hear) {
                     hear(Fate::Lost(item, why));
                     continue;
                 }
-                // Before those that came later: order is kept.
-                state.items.push_front(item);
+                item.tries += 1;
+                let alone = state.items.is_empty();
+                if item.tries.is_multiple_of(TRIES) && !alone {
+                    // Others may fare better.
+                    state.items.push_back(item);
+                    wait = FIRST;
+                } else {
+                    // Before those that came later: order is kept.
+                    state.items.push_front(item);
+                }
                 drop(state);
                 hear(Fate::Delayed(why));
                 let started = Instant::now();
                 let mut state = shared.lock();
                 while let Some(left) = wait.checked_sub(started.elapsed()) {
                     let ends = state.until;
+                    let left = match ends {
+                        Some(until) => left.min(until.saturating_duration_since(Instant::now())),
+                        None => left,
+                    };
+                    if left.is_zero() {
+                        break;
+                    }
                     state = wait_for(shared, state, left);
                     if ends.is_none() && state.until.is_some() {
                         // Once more at once.
@@ -290,6 +314,7 @@ mod tests {
             bytes: vec![0; size],
             line: None,
             session: 0,
+            tries: 0,
         }
     }
 

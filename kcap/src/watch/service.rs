@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     io::Write as _,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Condvar, Mutex, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
@@ -36,22 +37,34 @@ use crate::{
     report::{Cap, Identity, Report},
 };
 
+/// Between two looks at a thread that is to end.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Lines that wait for whoever reads them; what is beyond is left out, and that is said.
+const LINES: usize = 4096;
+/// How long they are waited for at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long a report waits for whose it is.
 const WHOSE: Duration = Duration::from_secs(10);
 /// How long the end waits for the webhook.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Threads that ask whose builds are, and threads that interpret.
 const THREADS: usize = 2;
-/// Identities of sessions that are kept, once known.
+/// Identities of sessions that are kept.
 const MOST: usize = 1 << 14;
 
 /// Asks whoever runs containers about one. Called on a thread that may wait.
 pub trait Ask: Send + Sync {
-    /// Adds what it knows; `wanted` are labels and annotations to bring.
+    /// Adds what it knows, and says whether that is anything. `containers`: ids, the outermost first,
+    /// whose word counts before that of what runs in it; `wanted`: labels and annotations to bring.
     ///
     /// # Errors
-    /// Why it cannot be asked.
-    fn ask(&self, identity: &mut Identity, wanted: &[String]) -> Result<()>;
+    /// Why it cannot be asked; once, and not for each build.
+    fn ask(
+        &self,
+        containers: &[String],
+        identity: &mut Identity,
+        wanted: &[String],
+    ) -> Result<bool>;
 }
 
 /// Where lines of events go.
@@ -87,10 +100,18 @@ pub struct Setup {
     pub say: fn(&str),
 }
 
+/// Whose a session is.
+enum Whose {
+    /// It is being asked; what its control group and its environment say.
+    Asked(Identity),
+    /// What is known; `None` where nobody wants it.
+    Known(Option<Identity>),
+}
+
 struct Inner {
     settings: RwLock<Settings>,
-    /// Whose sessions are, once known.
-    known: Mutex<HashMap<u64, Option<Identity>>>,
+    /// Whose sessions are.
+    known: Mutex<HashMap<u64, Whose>>,
     told: Condvar,
     lines: Mutex<Lines>,
     metrics: metrics::Shared,
@@ -159,7 +180,7 @@ impl Service {
             Watched::Opened(id, opened) => running.open(id, opened),
             Watched::Denied(id, denied) => running.inner.denied(id, denied),
             Watched::Ended(id, over) => running.end(id, over),
-            Watched::Refused(opened) => running.refuse(&opened),
+            Watched::Refused(opened, why) => running.refuse(&opened, why),
             Watched::Reload => {
                 self.notify.say("RELOADING=1");
                 running.reload();
@@ -169,6 +190,7 @@ impl Service {
                 let waiting = running.inner.queue.as_ref().map(Queue::waiting);
                 with(&running.inner.metrics, |metrics| {
                     metrics.figures = figures;
+                    metrics.seen = Some(Instant::now());
                     metrics.waiting = waiting.unwrap_or_default();
                 });
                 self.notify.say("WATCHDOG=1");
@@ -249,6 +271,9 @@ impl Running {
             metrics.opened += 1;
             metrics.late += u64::from(opened.late);
         });
+        let mut identity = identity::of_cgroups(&opened.cgroups);
+        identity::claim(&mut identity, &opened.variables);
+        self.inner.note(id, Whose::Asked(identity));
         if let Some(ask) = &self.ask {
             // Its threads live as long as this.
             let _ = ask.send((id, opened));
@@ -269,11 +294,11 @@ impl Running {
         }
     }
 
-    fn refuse(&self, opened: &Opened) {
+    fn refuse(&self, opened: &Opened, why: &str) {
         with(&self.inner.metrics, |metrics| metrics.refused += 1);
         self.inner.tell(What::LeftOut {
             identity: identity::of_cgroups(&opened.cgroups),
-            why: "as many builds as there is room for are being traced (--max-sessions)".into(),
+            why: why.to_owned(),
         });
     }
 
@@ -304,19 +329,32 @@ impl Running {
         // No more comes; what was sent is done first.
         drop(self.ask.take());
         drop(self.make.take());
+        let until = Instant::now() + self.grace;
         for thread in self.askers.drain(..).chain(self.makers.drain(..)) {
-            let _ = thread.join();
+            // One that asks somebody who does not answer ends with kcap.
+            join_by(thread, until);
         }
-        let Some(mut inner) = Arc::into_inner(self.inner) else {
-            return;
-        };
-        if let Some(queue) = inner.queue.take() {
-            queue.finish(self.grace);
+        let inner = self.inner;
+        if let Some(queue) = &inner.queue {
+            queue.finish(until.saturating_duration_since(Instant::now()));
         }
         self.webhook.finish(self.grace.min(GOODBYE));
         let (reports, lost) = with(&inner.metrics, |metrics| (metrics.written, metrics.lost));
         inner.tell(What::Stopped { reports, lost });
     }
+}
+
+/// Waits for a thread until then; false where it goes on.
+pub(super) fn join_by(thread: JoinHandle<()>, until: Instant) -> bool {
+    while !thread.is_finished() {
+        if Instant::now() >= until {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
+    // It has said what there is to say.
+    let _ = thread.join();
+    true
 }
 
 /// Threads that share a channel.
@@ -332,9 +370,11 @@ fn workers<T: Send + 'static>(
         thread::Builder::new().name(name.into()).spawn(move || {
             loop {
                 let next = from.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                match next {
-                    Ok(next) => work(&inner, next),
-                    Err(_) => return,
+                let Ok(next) = next else { return };
+                // What one build makes of it costs that build alone.
+                let done = panic::catch_unwind(AssertUnwindSafe(|| work(&inner, next)));
+                if done.is_err() {
+                    (inner.say)("a build cannot be dealt with: please report it");
                 }
             }
         })
@@ -418,11 +458,12 @@ impl Inner {
     fn identify(&self, id: u64, opened: &Opened) {
         let settings = self.settings();
         let mut identity = identity::of_cgroups(&opened.cgroups);
-        if identity.container.is_some() {
-            for engine in &self.engines {
-                if let Err(why) = engine.ask(&mut identity, &settings.wanted()) {
-                    (self.say)(&format!("{why:#}"));
-                }
+        let containers = identity::containers(&opened.cgroups);
+        for engine in &self.engines {
+            match engine.ask(&containers, &mut identity, &settings.wanted()) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(why) => (self.say)(&format!("{why:#}")),
             }
         }
         identity::claim(&mut identity, &opened.variables);
@@ -444,12 +485,20 @@ impl Inner {
                 None
             }
         };
+        self.note(id, Whose::Known(wanted));
+        self.told.notify_all();
+    }
+
+    fn note(&self, id: u64, whose: Whose) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            // Sessions that nobody wants may never be asked for.
+            known.retain(|_, whose| !matches!(whose, Whose::Known(None)));
+        }
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(id, wanted);
-        self.told.notify_all();
+        known.insert(id, whose);
     }
 
     /// Tells of a refusal as it happens.
@@ -462,8 +511,9 @@ impl Inner {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let identity = match known.get(&id) {
             // Nobody wants to hear it.
-            Some(None) => return,
-            known => known.cloned().flatten().unwrap_or_default(),
+            Some(Whose::Known(None)) => return,
+            Some(Whose::Known(Some(identity)) | Whose::Asked(identity)) => identity.clone(),
+            None => Identity::default(),
         };
         drop(known);
         self.tell(What::Denied {
@@ -481,13 +531,17 @@ impl Inner {
         let until = Instant::now() + WHOSE;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(known) = known.remove(&id) {
-                return known;
-            }
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                // An engine that does not answer costs the names, not the report.
-                return Some(Identity::default());
+            let said = match known.remove(&id) {
+                Some(Whose::Known(whose)) => return whose,
+                Some(Whose::Asked(identity)) => identity,
+                None => Identity::default(),
             };
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                // An engine that does not answer costs what it knows, not the report, unless that is
+                // whether the report is wanted.
+                return (self.settings().refuses(&said).is_none()).then_some(said);
+            };
+            known.insert(id, Whose::Asked(said));
             let waited = self.told.wait_timeout(known, left);
             known = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -496,10 +550,15 @@ impl Inner {
     /// Interprets a session, and sends its report on its way.
     fn report(&self, id: u64, over: Box<Over>) {
         let size = over.size();
-        let made = self.made(id, over);
+        let made = panic::catch_unwind(AssertUnwindSafe(|| self.made(id, over)));
         self.waiting.fetch_sub(size, Ordering::Relaxed);
-        let Some((report, capture, over_bounds)) = made else {
-            return;
+        let (report, capture, over_bounds) = match made {
+            Ok(Some(made)) => made,
+            Ok(None) => return,
+            Err(_) => {
+                let why = "it cannot be interpreted: please report it";
+                return self.lose(id, String::new(), why.into());
+            }
         };
         self.count(&report, over_bounds);
         let identity = report.subject.identity.clone().unwrap_or_default();
@@ -545,6 +604,7 @@ impl Inner {
                 bytes,
                 line: None,
                 session: id,
+                tries: 0,
             });
         }
         let mut bytes = vec![];
@@ -556,6 +616,7 @@ impl Inner {
             bytes,
             line: Some(line(said)),
             session: id,
+            tries: 0,
         });
         for item in items {
             for out in queue.push(item) {
@@ -599,12 +660,42 @@ impl Inner {
     }
 }
 
-/// Lines to standard output.
-pub fn to_stdout() -> Lines {
-    Box::new(|line| {
-        // A reader that went away ends nothing.
-        let mut out = std::io::stdout().lock();
-        let _ = out.write_all(line.to_json().as_bytes());
-        let _ = out.flush();
-    })
+/// Lines to standard output, by a thread of its own: who reads them may be slow, or have stopped. Gives
+/// the thread, which ends once all that has the lines is gone.
+///
+/// # Errors
+/// The system's, where it has no thread left.
+pub fn to_stdout(say: fn(&str)) -> Result<(Lines, Printer)> {
+    let (give, given) = mpsc::sync_channel::<String>(LINES);
+    let thread = thread::Builder::new()
+        .name("kcap-lines".into())
+        .spawn(move || {
+            for line in given {
+                // A reader that went away ends nothing.
+                let mut out = std::io::stdout().lock();
+                let _ = out.write_all(line.as_bytes());
+                let _ = out.flush();
+            }
+        })
+        .context("cannot start a thread")?;
+    let mut missed = false;
+    let lines: Lines = Box::new(move |line| match give.try_send(line.to_json()) {
+        Ok(()) => missed = false,
+        Err(_) => {
+            if !std::mem::replace(&mut missed, true) {
+                say("standard output is not read: lines are left out");
+            }
+        }
+    });
+    Ok((lines, Printer(thread)))
+}
+
+/// Writes lines.
+pub struct Printer(JoinHandle<()>);
+
+impl Printer {
+    /// Waits until all is written, for a while.
+    pub fn finish(self) {
+        join_by(self.0, Instant::now() + LAST_LINES);
+    }
 }

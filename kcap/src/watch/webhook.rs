@@ -17,6 +17,7 @@ use url::Url;
 use super::{
     events::{Line, What},
     metrics::{self, with},
+    service::join_by,
 };
 use crate::remote::http;
 
@@ -24,6 +25,8 @@ use crate::remote::http;
 const MOST: usize = 256;
 /// How long one attempt may take.
 const LONGEST: Duration = Duration::from_secs(10);
+/// How long a listener may take for the last one.
+const LAST: Duration = Duration::from_secs(4);
 /// Attempts at a line.
 const ATTEMPTS: u32 = 4;
 /// The wait before the second; each next is three times as long.
@@ -174,10 +177,10 @@ impl Webhook {
         let Some(thread) = thread else {
             return;
         };
-        self.shared.lock().until = Some(Instant::now() + patience);
+        let until = Instant::now() + patience;
+        self.shared.lock().until = Some(until);
         self.shared.changed.notify_one();
-        // It has said all that there is to say.
-        let _ = thread.join();
+        join_by(thread, until + LAST);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::programs;
 /// Longer than anything here takes, in a virtual machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-fn example() -> PathBuf {
+pub fn example() -> PathBuf {
     programs::example("KCAP_EXECUTOR", "executor")
 }
 

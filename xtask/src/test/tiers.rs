@@ -268,13 +268,16 @@ fn engines(tier: &mut Tier) -> Result<()> {
     if cfg!(not(target_arch = "x86_64")) {
         tier.skip("builds of the known executor: it is built for x86-64 only");
     } else if ready(tier, Need::Engines) {
-        let programs = Programs::build(sh::static_cargo, &["builds"])?;
-        tier.tests(
-            Command::new(programs.get("builds")?)
-                .args(TEST_ARGS)
-                .current_dir(sh::workspace().join("kcap"))
-                .envs(programs.environment()?),
-        )?;
+        let tests = ["builds", "whose"];
+        let programs = Programs::build(sh::static_cargo, &tests)?;
+        for test in tests {
+            tier.tests(
+                Command::new(programs.get(test)?)
+                    .args(TEST_ARGS)
+                    .current_dir(sh::workspace().join("kcap"))
+                    .envs(programs.environment()?),
+            )?;
+        }
     }
     kaniko(tier)
 }

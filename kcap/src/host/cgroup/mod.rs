@@ -184,6 +184,15 @@ impl Layout {
             .then_some(path)
     }
 
+    /// A group by its id as `/proc/PID/cgroup` has it for this hierarchy, with the end of the line; `None`
+    /// where there is none.
+    pub fn line(&self, id: u64) -> Option<String> {
+        let folder = self.folder(id)?;
+        let path = folder.strip_prefix(&self.mount).ok()?.to_str()?;
+        let controller = self.controller.unwrap_or_default();
+        Some(format!("{}:{controller}:/{path}\n", self.hierarchy))
+    }
+
     /// Name of the controller's constant in the kernel's `enum cgroup_subsys_id`; `None` for the
     /// unified hierarchy.
     pub fn subsystem_constant(&self) -> Option<String> {

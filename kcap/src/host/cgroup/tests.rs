@@ -249,6 +249,11 @@ fn a_group_is_found_by_its_id_where_that_is_allowed() {
     // SAFETY: takes nothing.
     if unsafe { libc::geteuid() } == 0 {
         assert_eq!(layout.folder(id), Some(layout.own.canonicalize().unwrap()));
+        // As it has it itself.
+        let line = layout.line(id).unwrap();
+        let lines = fs::read_to_string("/proc/self/cgroup").unwrap();
+        assert_eq!(layout.place(&line), layout.place(&lines), "{line}");
     }
     assert_eq!(layout.folder(u64::MAX - 1), None);
+    assert_eq!(layout.line(u64::MAX - 1), None);
 }

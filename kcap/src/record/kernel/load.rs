@@ -168,7 +168,19 @@ impl Tracer {
             HashMap::try_from(map_mut(&mut self.ebpf, "CGROUPS")?)?;
         cgroups
             .insert(id, 1, 0)
-            .map_err(|e| refused("note the traced cgroup", &e))
+            .map_err(|e| refused("note the traced cgroup", &e))?;
+        // It has samples of its own.
+        let mut opened: Array<_, u64> = Array::try_from(map_mut(&mut self.ebpf, "OPENED")?)?;
+        let before = opened.get(&0, 0)?;
+        Ok(opened.set(0, before + 1, 0)?)
+    }
+
+    /// A process is in scope already.
+    pub fn is_scoped(&self, pid: u32) -> bool {
+        let scope = self
+            .map("SCOPE")
+            .and_then(|map| Ok(Array::<_, u32>::try_from(map)?));
+        scope.is_ok_and(|scope| scope.get(&pid, 0).is_ok_and(|entry| entry != 0))
     }
 
     /// The ring buffer. Can be taken once.
@@ -460,6 +472,14 @@ fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
 }
 
 impl Finish {
+    /// Something was lost, or may have been.
+    pub fn is_loss(&self) -> bool {
+        use loss::{CHECKS, EVIDENCE, EXECS, OUTCOMES, SCOPE, UNASKED};
+        let lost = [CHECKS, EVIDENCE, EXECS, OUTCOMES, SCOPE, UNASKED];
+        let of = |what: u32| self.loss.get(what as usize).copied().unwrap_or(0);
+        lost.into_iter().any(|what| of(what) > 0) || !self.skipped.is_empty()
+    }
+
     /// What came since it was `before`.
     pub fn since(&self, before: &Self) -> Self {
         let was = |what: usize| before.loss.get(what).copied().unwrap_or(0);
