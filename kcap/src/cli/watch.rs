@@ -145,7 +145,6 @@ pub fn run(args: &Args) -> Result<u8> {
         alive: Notify::watchdog().unwrap_or(Duration::MAX),
         run_times,
     };
-    let (lines, printer) = to_stdout(say)?;
     let (leave, left) = mpsc::unbounded_channel();
     let config = args.config.clone();
     let mut service = Service::new(Setup {
@@ -156,7 +155,7 @@ pub fn run(args: &Args) -> Result<u8> {
         engines: whose::engines(&args.docker_socket, &args.cri_socket),
         settings,
         reread: config.map(|path| Box::new(move || Settings::read(&path)) as _),
-        lines,
+        lines: to_stdout,
         matches: args.tracing.matches().to_vec(),
         metrics: shared.clone(),
         figures,
@@ -174,7 +173,6 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     let ended = record::watch(&mut on, left, &scope, &options, &signals);
     service.finish();
-    printer.finish();
     match (ended, failed) {
         (Err(Failure::Kcap(why) | Failure::Command(_, why)), _) | (Ok(()), Some(why)) => Err(why),
         (Ok(()), None) => {

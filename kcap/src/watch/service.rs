@@ -86,8 +86,8 @@ pub struct Setup {
     pub settings: Settings,
     /// Reads them anew; none where there is no file.
     pub reread: Option<Box<dyn Fn() -> Result<Settings> + Send>>,
-    /// Where events are told.
-    pub lines: Lines,
+    /// Where events are told. Made once kcap has given up what it need not have.
+    pub lines: fn(fn(&str)) -> Result<(Lines, Printer)>,
     /// Paths of executors, for the first line.
     pub matches: Vec<String>,
     /// Figures.
@@ -140,6 +140,7 @@ struct Running {
     makers: Vec<JoinHandle<()>>,
     reread: Option<Box<dyn Fn() -> Result<Settings> + Send>>,
     webhook: Arc<Webhook>,
+    printer: Printer,
     grace: Duration,
 }
 
@@ -217,7 +218,8 @@ impl Running {
         let out = setup.to.as_ref().map(|to| to.shown());
         let webhook = setup.settings.webhook.clone();
         let webhook = Arc::new(Webhook::start(webhook, setup.metrics.clone(), setup.say)?);
-        let (posted, mut lines) = (webhook.clone(), setup.lines);
+        let (mut lines, printer) = (setup.lines)(setup.say)?;
+        let posted = webhook.clone();
         let lines: Lines = Box::new(move |line| {
             posted.tell(line);
             lines(line);
@@ -262,6 +264,7 @@ impl Running {
             make: Some(make),
             reread: setup.reread,
             webhook,
+            printer,
             grace: setup.grace,
         })
     }
@@ -341,6 +344,8 @@ impl Running {
         self.webhook.finish(self.grace.min(GOODBYE));
         let (reports, lost) = with(&inner.metrics, |metrics| (metrics.written, metrics.lost));
         inner.tell(What::Stopped { reports, lost });
+        drop(inner);
+        self.printer.finish();
     }
 }
 

@@ -5,7 +5,8 @@ use crate::render::escape::{head, tail};
 
 /// What may stand before a word, and after it, outside code.
 const BEFORE: [char; 3] = ['(', '"', '\''];
-const AFTER: [char; 10] = [')', '"', '\'', ',', ';', ':', '.', '…', '?', '!'];
+// Not `!`: before a bracket it makes an image, and some parsers look no further than that.
+const AFTER: [char; 9] = [')', '"', '\'', ',', ';', ':', '.', '…', '?'];
 /// Hexadecimal digits from which on forges take a word for a commit.
 const COMMIT: usize = 7;
 
