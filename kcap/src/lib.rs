@@ -22,6 +22,8 @@ pub mod launch;
 pub mod prove;
 #[cfg(feature = "trace")]
 pub mod record;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod render;
 pub mod report;
 #[cfg(feature = "trace")]

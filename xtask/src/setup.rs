@@ -33,6 +33,8 @@ pub enum Need {
     Corpus,
     /// Builds by docker, by podman and by container runtimes
     Engines,
+    /// An object store that speaks S3
+    Store,
     /// Container runtimes, and virtual machines with older kernels
     Test,
     /// Compiling the BPF object
@@ -46,7 +48,7 @@ pub enum Need {
 }
 
 /// Debian packages, the program that shows one is not needed, and who needs it.
-const PACKAGES: [(&str, Option<&str>, &[Need]); 26] = [
+const PACKAGES: [(&str, Option<&str>, &[Need]); 27] = [
     (
         "buildah",
         Some("buildah"),
@@ -67,6 +69,8 @@ const PACKAGES: [(&str, Option<&str>, &[Need]); 26] = [
     ("skopeo", Some("skopeo"), &[Need::Engines]),
     ("debootstrap", Some("debootstrap"), &[Need::Corpus]),
     ("dpkg-dev", Some("dpkg-scanpackages"), &[Need::Corpus]),
+    // The library alone: the packages of Swift's servers would start them.
+    ("python3-swift", None, &[Need::Store]),
     ("crun", Some("crun"), &[Need::Engines, Need::Test]),
     ("libcap2-bin", Some("setcap"), &[Need::Test]),
     // What shows man pages, and the shells that completions are for.

@@ -54,7 +54,7 @@ pub struct Args {
     /// An earlier report, or a folder of them: what came, what went, and by which instruction
     #[arg(long, value_name = "OLD", group = "against")]
     baseline: Option<PathBuf>,
-    /// Reports, captures, matrices, or folders of them
+    /// Reports, captures, matrices, or folders of them, as s3://BUCKET/PREFIX/ in an object store
     #[arg(value_name = "REPORT", required = true)]
     files: Vec<PathBuf>,
     /// Of a policy file with several containers, the one of that name

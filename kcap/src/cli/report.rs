@@ -27,6 +27,7 @@ Examples:
   kcap report --why SETUID reports/
   kcap report --format markdown report.json > comment.md
   kcap report reports/ --profiles 3
+  kcap report s3://builds/kcap/team-a/ --profiles 3
   kcap report --format kubernetes report.json
   kcap report --format html reports/ > page.html
 
@@ -36,7 +37,8 @@ something was lost are refused, unless --allow-incomplete is given.
 
 Exit code: 0 success, 2 bad usage or input, 3 a report is incomplete.")]
 pub struct Args {
-    /// Captures, reports, matrices, or folders of them; - is standard input
+    /// Captures, reports, matrices, or folders of them, as s3://BUCKET/PREFIX/ in an object store; - is
+    /// standard input
     #[arg(value_name = "CAPTURE|REPORT", required = true)]
     pub files: Vec<PathBuf>,
     /// Explain one capability: what it allows, why the builds asked for it, what would avoid it
@@ -191,7 +193,7 @@ enum Read {
 
 fn read(args: &Args) -> anyhow::Result<Read> {
     if let [file] = &args.files[..]
-        && !file.is_dir()
+        && !input::is_folder(file)
     {
         return match input::content(file, Keep::Reports, &mut Vec::new())? {
             Content::One(build) => match build.report {

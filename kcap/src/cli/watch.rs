@@ -11,12 +11,11 @@ use crate::{
     record::{self, Failure, Scope, Signals, Watched},
     report::Cap,
     watch::{
-        Destination,
-        folder::Folder,
-        identity, metrics,
+        destination, identity, metrics,
         notify::Notify,
         service::{Service, Setup, to_stdout},
         settings::Settings,
+        webhook::Address,
         whose,
     },
 };
@@ -37,7 +36,7 @@ const NEEDED: [(Cap, &str, bool); 5] = [
 Examples:
   kcap watch --out /var/lib/kcap
   kcap watch --out /var/lib/kcap --metrics 127.0.0.1:9464 --only kcap/trace=yes
-  kcap watch --config /etc/kcap/watch.toml --out /var/lib/kcap
+  kcap watch --config /etc/kcap/watch.toml --out s3://builds/kcap
 
 Every program that is executed under a matching path (--match) is a build, traced from its first
 instruction until its container is empty. Its report is TENANT/PROJECT/DOCKERFILE/TIME-COMMIT-ID.json
@@ -48,7 +47,8 @@ Once all is loaded, it keeps no capabilities but BPF, SYS_PTRACE, DAC_READ_SEARC
 
 Exit code: 0 it was stopped, 2 bad usage or environment, 3 reports were lost.")]
 pub struct Args {
-    /// Where reports go: a folder
+    /// Where reports go: a folder, or s3://BUCKET/PREFIX in an object store (the variables of the AWS
+    /// tools say where it is and who asks: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...)
     #[arg(short, long, value_name = "DESTINATION")]
     out: Option<PathBuf>,
     /// Write the capture of each build as well, from which its report can be made again
@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "LABEL")]
     label: Vec<String>,
     /// Settings that SIGHUP has read again: only, labels, keep-days, keep-megabytes, webhook
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "label", "keep_days", "keep_megabytes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "label", "keep_days", "keep_megabytes", "webhook"])]
     config: Option<PathBuf>,
     /// Remove reports that are older
     #[arg(long, value_name = "DAYS", requires = "out")]
@@ -69,6 +69,9 @@ pub struct Args {
     /// Remove the oldest reports where there is more in all
     #[arg(long, value_name = "MB", requires = "out")]
     keep_megabytes: Option<u64>,
+    /// Post refusals and lost reports there as well; better in --config, where others do not see it
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
     /// Where Docker or podman answers whose containers are [default: the usual places]
     #[arg(long, value_name = "PATH")]
     docker_socket: Vec<PathBuf>,
@@ -116,7 +119,7 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let settings = args.settings()?;
     let to = match &args.out {
-        Some(out) => Some(Box::new(Folder::open(out)?) as Box<dyn Destination>),
+        Some(out) => Some(destination(out, say)?),
         None => None,
     };
     let signals = Signals::block().context("cannot listen for signals")?;
@@ -188,7 +191,8 @@ impl Args {
                 labels: self.label.clone(),
                 keep_days: self.keep_days,
                 keep_megabytes: self.keep_megabytes,
-                webhook: None,
+                // Here, since clap would show the text, which may be secret.
+                webhook: self.webhook.as_deref().map(Address::parse).transpose()?,
             }),
         }
     }

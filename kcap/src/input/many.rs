@@ -10,7 +10,8 @@ use std::thread;
 
 use anyhow::{anyhow, bail};
 
-use super::{Content, Keep, content, shown, unlisted};
+use super::objects::Object;
+use super::{Content, Keep, content, objects, shown, unlisted};
 use crate::combine::Build;
 
 /// Endings of files that are looked at in folders.
@@ -99,15 +100,26 @@ struct Input {
     path: PathBuf,
     /// In a folder, not named itself.
     found: bool,
+    /// It is in an object store.
+    object: Option<Object>,
 }
 
 fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
     let mut files = Vec::new();
     for path in paths {
-        if path.as_os_str() == "-" || !path.is_dir() {
+        if objects::is_folder(path) {
+            objects::list(path, FILES + 1 - files.len(), &mut |path, object| {
+                files.push(Input {
+                    path,
+                    found: true,
+                    object: Some(object),
+                });
+            })?;
+        } else if path.as_os_str() == "-" || !path.is_dir() {
             files.push(Input {
                 path: path.clone(),
                 found: false,
+                object: None,
             });
         } else {
             walk(path, &mut files)?;
@@ -138,7 +150,11 @@ fn walk(root: &Path, files: &mut Vec<Input>) -> anyhow::Result<()> {
             } else if kind.is_dir() && depth < DEPTH {
                 folders.push_back((path, depth + 1));
             } else if kind.is_file() && ending.is_some_and(|e| ENDINGS.contains(&e)) {
-                files.push(Input { path, found: true });
+                files.push(Input {
+                    path,
+                    found: true,
+                    object: None,
+                });
             }
             if files.len() > FILES {
                 return Ok(());
@@ -157,7 +173,10 @@ fn keeps(files: &[Input], keep: Keep) -> Vec<Keep> {
     let mut left = KEPT;
     (files.iter().enumerate())
         .map(|(at, file)| {
-            let length = fs::metadata(&file.path).map_or(0, |found| found.len());
+            let length = match &file.object {
+                Some(object) => object.size,
+                None => fs::metadata(&file.path).map_or(0, |found| found.len()),
+            };
             let packed = file.path.extension().is_some_and(|ending| ending == "kcap");
             let size = length.saturating_mul(if packed { UNPACKED } else { 1 });
             left = left.saturating_sub(size);
@@ -180,7 +199,10 @@ fn read<T: Send>(
     of: &(impl Fn(Build) -> T + Sync),
 ) -> Vec<Made<T>> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(THREADS).min(files.len());
+    // What is far away is waited for, whatever the number of processors.
+    let far = files.iter().any(|file| file.object.is_some());
+    let threads = if far { THREADS } else { threads.min(THREADS) };
+    let threads = threads.min(files.len());
     let next = AtomicUsize::new(0);
     // One large file in memory at a time, whatever the number of threads.
     let large = Mutex::new(());
@@ -192,14 +214,21 @@ fn read<T: Send>(
             let Some(file) = files.get(at) else {
                 return done;
             };
-            let length = fs::metadata(&file.path).map_or(u64::MAX, |found| found.len());
+            let length = match &file.object {
+                Some(object) => object.size,
+                None => fs::metadata(&file.path).map_or(u64::MAX, |found| found.len()),
+            };
             // A pipe has no length that tells.
             let alone = (length == 0 || length > LARGE as u64).then(|| {
                 large
                     .lock()
                     .unwrap_or_else(|poisoned| poisoned.into_inner())
             });
-            let made = content(&file.path, keeps[at], &mut buffer).map(|content| match content {
+            let read = match &file.object {
+                Some(object) => object.content(&shown(&file.path), keeps[at], &mut buffer),
+                None => content(&file.path, keeps[at], &mut buffer),
+            };
+            let made = read.map(|content| match content {
                 Content::One(build) => Some(vec![of(*build)]),
                 Content::Matrix(builds) => Some(builds.into_iter().map(of).collect()),
                 Content::Foreign => None,

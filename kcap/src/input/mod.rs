@@ -1,7 +1,9 @@
 //! Files that hold results, read within bounds: captures, reports, matrices, and folders of them.
-//! They can be anybody's: cut, hostile, or of any size.
+//! They can be anybody's: cut, hostile, or of any size. Paths that begin with `s3://` are in an object
+//! store.
 
 mod many;
+mod objects;
 #[cfg(test)]
 mod older;
 
@@ -48,6 +50,11 @@ pub fn shown(path: &Path) -> String {
     text.chars().flat_map(char::escape_debug).collect()
 }
 
+/// It can hold many files: a folder, of this host or of an object store.
+pub fn is_folder(path: &Path) -> bool {
+    path.is_dir() || objects::is_folder(path)
+}
+
 /// Reads one report, or interprets a capture; `-` is standard input.
 ///
 /// # Errors
@@ -84,16 +91,26 @@ pub enum Content {
 pub fn content(path: &Path, keep: Keep, buffer: &mut Vec<u8>) -> anyhow::Result<Content> {
     let name = shown(path);
     let mut read = || {
-        let (mut input, length) = open(path)?;
-        if is_capture(&mut input)? {
-            let report = interpret::interpret(&capture::read(input)?);
-            return Ok(Content::One(Box::new(build(&name, report, keep))));
-        }
-        buffer.clear();
-        take(input, length, buffer)?;
-        parse(buffer, &name, keep)
+        let (input, length) = open(path)?;
+        held(&name, input, length, keep, buffer)
     };
     read().map_err(|error| named(error, &name))
+}
+
+fn held(
+    name: &str,
+    mut input: impl BufRead,
+    length: u64,
+    keep: Keep,
+    buffer: &mut Vec<u8>,
+) -> anyhow::Result<Content> {
+    if is_capture(&mut input)? {
+        let report = interpret::interpret(&capture::read(input)?);
+        return Ok(Content::One(Box::new(build(name, report, keep))));
+    }
+    buffer.clear();
+    take(input, length, buffer)?;
+    parse(buffer, name, keep)
 }
 
 fn parse(text: &[u8], name: &str, keep: Keep) -> anyhow::Result<Content> {
@@ -133,6 +150,10 @@ fn open(path: &Path) -> anyhow::Result<(BufReader<Box<dyn Read>>, u64)> {
     let mut length = 0;
     let input: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin().lock())
+    } else if let Some(bytes) = objects::one(path) {
+        let bytes = bytes?;
+        length = bytes.len() as u64;
+        Box::new(io::Cursor::new(bytes))
     } else {
         let file = File::open(path).map_err(CannotOpen)?;
         let found = file.metadata().map_err(CannotOpen)?;

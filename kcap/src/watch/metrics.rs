@@ -59,6 +59,8 @@ pub struct Metrics {
     pub refusals: [u64; 2],
     /// Reports that wait, and their bytes.
     pub waiting: (usize, usize),
+    /// Events for the webhook: delivered, failed, and dropped since too many waited.
+    pub webhook: [u64; 3],
 }
 
 /// Names of loss counters, by `kcap_common::abi::loss`.
@@ -184,6 +186,19 @@ impl Metrics {
             "gauge",
             "Their bytes.",
             &plain(self.waiting.1 as u64),
+        );
+        family(
+            "webhook_total",
+            "counter",
+            "Events for the webhook by what became of them.",
+            &labelled(
+                "result",
+                &[
+                    ("delivered", self.webhook[0]),
+                    ("failed", self.webhook[1]),
+                    ("dropped", self.webhook[2]),
+                ],
+            ),
         );
         let loss: Vec<(&str, u64)> = (LOSS.iter())
             .map(|(at, name)| (*name, self.figures.loss.get(*at).copied().unwrap_or(0)))

@@ -2,6 +2,7 @@
 //! Each is told whose it is, made a report, and written where its owner can read it, whatever happens
 //! to the others.
 
+pub mod bucket;
 pub mod events;
 pub mod folder;
 pub mod identity;
@@ -13,9 +14,14 @@ pub mod refusals;
 pub mod retention;
 pub mod service;
 pub mod settings;
+pub mod webhook;
 pub mod whose;
 
+use std::path::Path;
+
 use anyhow::Result;
+
+use crate::remote::Location;
 
 /// Where reports go.
 pub trait Destination: Send {
@@ -33,4 +39,15 @@ pub trait Destination: Send {
 
     /// For people.
     fn shown(&self) -> String;
+}
+
+/// The destination of that name: a folder, or `s3://BUCKET/PREFIX`. `say`: lines for people.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn destination(name: &Path, say: fn(&str)) -> Result<Box<dyn Destination>> {
+    match name.to_str().filter(|text| Location::is(text)) {
+        Some(text) => Ok(Box::new(bucket::Prefix::open(text, say)?)),
+        None => Ok(Box::new(folder::Folder::open(name)?)),
+    }
 }

@@ -27,6 +27,7 @@ use super::{
     queue::{Fate, Hear, Item, Queue},
     refusals::refusals,
     settings::Settings,
+    webhook::Webhook,
 };
 use crate::{
     capture,
@@ -44,6 +45,8 @@ const LINES: usize = 4096;
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long a report waits for whose it is.
 const WHOSE: Duration = Duration::from_secs(10);
+/// How long the end waits for the webhook.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Threads that ask whose builds are, and threads that interpret.
 const THREADS: usize = 2;
 /// Identities of sessions that are kept.
@@ -139,6 +142,7 @@ struct Running {
     askers: Vec<JoinHandle<()>>,
     makers: Vec<JoinHandle<()>>,
     reread: Option<Box<dyn Fn() -> Result<Settings> + Send>>,
+    webhook: Arc<Webhook>,
     printer: Printer,
     grace: Duration,
 }
@@ -215,7 +219,14 @@ impl Running {
             bound.serve(setup.metrics.clone())?;
         }
         let out = setup.to.as_ref().map(|to| to.shown());
-        let (lines, printer) = (setup.lines)(setup.say)?;
+        let webhook = setup.settings.webhook.clone();
+        let webhook = Arc::new(Webhook::start(webhook, setup.metrics.clone(), setup.say)?);
+        let (mut lines, printer) = (setup.lines)(setup.say)?;
+        let posted = webhook.clone();
+        let lines: Lines = Box::new(move |line| {
+            posted.tell(line);
+            lines(line);
+        });
         let lines = Arc::new(Mutex::new(lines));
         let heard = hear(lines.clone(), setup.metrics.clone(), setup.say);
         let queue = (setup.to)
@@ -255,6 +266,7 @@ impl Running {
             ask: Some(ask),
             make: Some(make),
             reread: setup.reread,
+            webhook,
             printer,
             grace: setup.grace,
         })
@@ -306,6 +318,7 @@ impl Running {
                 if let Some(queue) = &self.inner.queue {
                     queue.keep(settings.keep());
                 }
+                self.webhook.set(settings.webhook.clone());
                 *self
                     .inner
                     .settings
@@ -331,6 +344,7 @@ impl Running {
         if let Some(queue) = &inner.queue {
             queue.finish(until.saturating_duration_since(Instant::now()));
         }
+        self.webhook.finish(self.grace.min(GOODBYE));
         let (reports, lost) = with(&inner.metrics, |metrics| (metrics.written, metrics.lost));
         inner.tell(What::Stopped { reports, lost });
         drop(inner);

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::retention::Keep;
+use super::{retention::Keep, webhook::Address};
 use crate::capture::Identity;
 
 /// Largest file that is read, in bytes.
@@ -25,7 +25,16 @@ pub struct Settings {
     /// Megabytes of reports that are kept, in all.
     pub keep_megabytes: Option<u64>,
     /// Where refusals are posted to as well.
-    pub webhook: Option<String>,
+    #[serde(deserialize_with = "address")]
+    pub webhook: Option<Address>,
+}
+
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Address>, D::Error> {
+    let text = String::deserialize(from)?;
+    let address = Address::parse(&text);
+    address
+        .map(Some)
+        .map_err(|why| D::Error::custom(format!("{why:#}")))
 }
 
 impl Settings {
@@ -89,7 +98,10 @@ mod tests {
         assert!(settings.refuses(&identity).is_some());
         identity.labels.insert("kcap/trace".into(), "yes".into());
         assert_eq!(settings.refuses(&identity), None);
-        for wrong in ["keep-day = 1", "keep-days = -1", "only = 3", "\0"] {
+        let hooked = read("webhook = \"https://hooks.example/a\"\n").unwrap();
+        assert_eq!(hooked.webhook.unwrap().to_string(), "https://hooks.example");
+        let wrong = "webhook = \"hooks.example/a\"";
+        for wrong in ["keep-day = 1", "keep-days = -1", "only = 3", "\0", wrong] {
             let error = format!("{:#}", read(wrong).unwrap_err());
             assert!(
                 error.starts_with("cannot read the settings") && !error.contains('\n'),

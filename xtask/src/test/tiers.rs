@@ -264,6 +264,7 @@ fn engines(tier: &mut Tier) -> Result<()> {
         tier.skip(why);
         return Ok(());
     }
+    store(tier)?;
     if cfg!(not(target_arch = "x86_64")) {
         tier.skip("builds of the known executor: it is built for x86-64 only");
     } else if ready(tier, Need::Engines) {
@@ -279,6 +280,26 @@ fn engines(tier: &mut Tier) -> Result<()> {
         }
     }
     kaniko(tier)
+}
+
+/// An object store that speaks S3.
+fn store(tier: &mut Tier) -> Result<()> {
+    if !ready(tier, Need::Store) {
+        return Ok(());
+    }
+    // Elsewhere than on Debian, set-up cannot tell.
+    let mut swift = Command::new("/usr/bin/python3");
+    if sh::output(swift.args(["-c", "import swift.common.middleware.s3api"])).is_err() {
+        tier.skip("no OpenStack Swift for the system's python3: an object store is not tested");
+        return Ok(());
+    }
+    let programs = Programs::build(sh::cargo, &["store"])?;
+    tier.tests(
+        Command::new(programs.get("store")?)
+            .args(TEST_ARGS)
+            .current_dir(sh::workspace().join("kcap"))
+            .envs(programs.environment()?),
+    )
 }
 
 /// What a real Kaniko is needed for. It has no Debian package, so that it may be absent.
