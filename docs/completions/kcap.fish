@@ -171,12 +171,13 @@ complete -c kcap -n "__fish_kcap_using_subcommand prove" -l no-outcome -d 'Do no
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l verify -d 'Compute every result as well, and fail where it is not the kernel\'s'
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -s V -l version -d 'Print version'
-complete -c kcap -n "__fish_kcap_using_subcommand watch" -s o -l out -d 'Where reports go: a folder' -r -F
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -s o -l out -d 'Where reports go: a folder, or s3://BUCKET/PREFIX in an object store (the variables of the AWS tools say where it is and who asks: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...)' -r -F
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l only -d 'Only builds whose container or pod has this label or annotation; several must all be there' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l label -d 'Labels and annotations that reports carry' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l config -d 'Settings that SIGHUP has read again: only, labels, keep-days, keep-megabytes, webhook' -r -F
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l keep-days -d 'Remove reports that are older' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l keep-megabytes -d 'Remove the oldest reports where there is more in all' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l webhook -d 'Post refusals and lost reports there as well; better in --config, where others do not see it' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l docker-socket -d 'Where Docker or podman answers whose containers are [default: the usual places]' -r -F
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l cri-socket -d 'Where containerd or CRI-O does, by the container runtime interface [default: the usual places]' -r -F
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l metrics -d 'Give figures for Prometheus there, time spent in BPF programs included' -r
