@@ -2,7 +2,7 @@
 
 use kcap::compare::comparison::Comparison;
 use kcap::compare::{Image, Kind, differences, read, read_inventory, write_inventory};
-use kcap::render::{Format, Style, write_comparison};
+use kcap::render::{PlainFormat, Style, write_comparison};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -106,9 +106,10 @@ fn check(image: &Image) {
     let empty = read(&empty.path()).expect("it is an image without files");
     let comparison = Comparison::of(("a", &empty), ("b", image), false);
     for (all, format) in [
-        (true, Format::Table),
-        (false, Format::Table),
-        (true, Format::Json),
+        (true, PlainFormat::Table),
+        (false, PlainFormat::Table),
+        (true, PlainFormat::Json),
+        (true, PlainFormat::Markdown),
     ] {
         rendered::text("a comparison", |to| {
             write_comparison(&comparison, all, format, Style::default(), to)

@@ -8,7 +8,7 @@ use clap::ValueEnum as _;
 use kcap::combine::check::{Check, Policy, against_baseline, against_policy};
 use kcap::combine::{self, Build, Matrix, merge};
 use kcap::explain::explain;
-use kcap::render::{self, CheckFormat, Format, Style, Wrap};
+use kcap::render::{self, CheckFormat, Format, PlainFormat, Style, Wrap};
 use kcap::report::{self, Cap, Report};
 
 /// What a terminal or a reader may be misled by, newlines apart. Not kcap's own list, so that a gap in
@@ -84,7 +84,7 @@ pub fn report(report: &Report) {
     let asked = report.capabilities.iter().map(|capability| capability.name);
     for cap in asked.take(64).chain([Cap::CHOWN]) {
         let why = explain(report, cap);
-        for format in [Format::Table, Format::Json] {
+        for format in [PlainFormat::Table, PlainFormat::Json, PlainFormat::Markdown] {
             text("why", |to| {
                 render::write_why(&why, format, Style::default(), to)
             });
