@@ -39,9 +39,15 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// A Dockerfile whose build makes `n` checks of a kind that others do not make as often.
 fn numbered(lab: &Lab, n: usize) -> (String, String) {
+    lingering(lab, n, 0)
+}
+
+/// The same, of a build that is there for so many milliseconds more: whose it is can be read by then, on a
+/// busy machine too.
+fn lingering(lab: &Lab, n: usize, pause: u64) -> (String, String) {
     let name = format!("Dockerfile.{n}");
     let text = format!(
-        "RUN truth setuid:{n}\nCOPY --chown=7:7 chown:{} /srv\n",
+        "RUN truth setuid:{n} sleep:{pause}\nCOPY --chown=7:7 chown:{} /srv\n",
         2 * n
     );
     let path = lab.dockerfile(&name, "FROM scratch", &text);
@@ -60,7 +66,7 @@ fn fifty_containers_at_once_are_fifty_reports_with_exact_counts() {
     let mut expected = BTreeMap::new();
     let mut running = vec![];
     for (n, group) in groups.iter().enumerate() {
-        let (dockerfile, counts) = numbered(&lab, n + 1);
+        let (dockerfile, counts) = lingering(&lab, n + 1, 3000);
         let child = group
             .command(true, &lab.path("kaniko/executor"))
             .args(["-f", &dockerfile, "-c", "/"])
