@@ -82,7 +82,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
     /// Most builds at once; others are left out, and that is told
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = sessions)]
     max_sessions: usize,
     /// Memory that one build may take; what is beyond is lost, and its report says so
     #[arg(long, value_name = "MB", default_value_t = 64)]
@@ -98,6 +98,14 @@ pub struct Args {
     verbose: u8,
     #[command(flatten)]
     tracing: Tracing,
+}
+
+/// The kernel side's table of cgroups holds 4096, and some are still in it while they are taken out.
+fn sessions(text: &str) -> Result<usize, String> {
+    match text.parse().map_err(|e| format!("{e}"))? {
+        n @ 1..=4000 => Ok(n),
+        _ => Err("1 to 4000 builds can be traced at once".into()),
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -13,6 +13,7 @@ use kcap_common::abi::{
 use super::{
     kernel::{Finish, Raw},
     mask::Mask,
+    strays::Strays,
 };
 use crate::capture::{
     Argv, Capture, Evidence, Exec, FileCaps, Frame, LogLine, Loss, Origin, Program, Sets, Tally,
@@ -56,46 +57,10 @@ pub struct Assembler {
     checks: u64,
     /// Checks that are nobody's for certain, or that there was no room for.
     strays: u64,
-    /// Outcomes that there was no room for.
-    lost_outcomes: u64,
     /// Programs of the same kind.
     strayed: u64,
-}
-
-/// What belongs to one session or another, and cannot be told whose it is: counts since the trace
-/// began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Strays {
-    /// Checks of programs that nobody announced.
-    pub checks: u64,
-    /// Records of such programs.
-    pub programs: u64,
-    /// Their samples, and records that none of ours.
-    pub samples: u64,
-}
-
-impl Strays {
-    /// Counts a record of a program that nobody announced.
-    pub fn take(&mut self, raw: &Raw) {
-        match raw {
-            // Outcomes count the same checks again.
-            Raw::Tally(key, n) if key.outcome == 0 && key.unasked == 0 => self.checks += n,
-            Raw::Tally(..) => {}
-            Raw::Evidence(_) | Raw::Unasked(_) | Raw::Argv { .. } => self.samples += 1,
-            Raw::Fork(_) | Raw::Enter(_) | Raw::Exec(_) | Raw::Exit(_) | Raw::Phase(_) => {
-                self.programs += 1;
-            }
-        }
-    }
-
-    /// What came since it was `before`.
-    pub fn since(self, before: Self) -> Self {
-        Self {
-            checks: self.checks - before.checks,
-            programs: self.programs - before.programs,
-            samples: self.samples - before.samples,
-        }
-    }
+    /// Outcomes that there was no room for.
+    lost_outcomes: u64,
 }
 
 impl Assembler {

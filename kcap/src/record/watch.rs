@@ -276,7 +276,11 @@ async fn run(
     options: &Options,
     signals: &Signals,
 ) -> Result<(), Failure> {
-    let _accounting = scope.run_times.then(super::kernel::sys::enable_run_times);
+    let accounting = (scope.run_times).then(super::kernel::sys::enable_run_times);
+    if let Some(Err(why)) = &accounting {
+        let line = format!("no figures of the time spent in BPF programs: {why}");
+        on(Event::Note(line));
+    }
     let sorting = Sorting {
         variables: scope.variables.clone(),
         split: true,

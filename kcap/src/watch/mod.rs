@@ -16,6 +16,7 @@ pub mod service;
 pub mod settings;
 pub mod webhook;
 pub mod whose;
+mod worker;
 
 use std::path::Path;
 

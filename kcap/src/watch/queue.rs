@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use super::{
     Destination,
     events::Line,
     retention::{Keep, Pruned},
-    service::join_by,
+    worker::Worker,
 };
 
 /// The first wait after a failure; each next is twice as long.
@@ -86,7 +86,7 @@ impl Shared {
 /// The queue, with the thread that empties it.
 pub struct Queue {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Worker,
 }
 
 impl Queue {
@@ -110,7 +110,7 @@ impl Queue {
             .spawn(move || empty(&theirs, to, hear))?;
         Ok(Self {
             shared,
-            thread: Mutex::new(Some(thread)),
+            thread: Worker::new(thread),
         })
     }
 
@@ -151,18 +151,11 @@ impl Queue {
     /// Waits until all is written, at most so long; then what is left is lost. A destination that answers
     /// nothing is not waited for much longer.
     pub fn finish(&self, patience: Duration) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(thread) = thread else {
-            return;
-        };
         let until = Instant::now() + patience;
-        self.shared.lock().until = Some(until);
-        self.shared.changed.notify_one();
-        join_by(thread, until + LAST);
+        self.thread.end(until + LAST, || {
+            self.shared.lock().until = Some(until);
+            self.shared.changed.notify_one();
+        });
     }
 }
 

@@ -28,6 +28,7 @@ use super::{
     refusals::refusals,
     settings::Settings,
     webhook::Webhook,
+    worker::join_by,
 };
 use crate::{
     capture,
@@ -37,8 +38,6 @@ use crate::{
     report::{Cap, Identity, Report},
 };
 
-/// Between two looks at a thread that is to end.
-const PAUSE: Duration = Duration::from_millis(5);
 /// Lines that wait for whoever reads them; what is beyond is left out, and that is said.
 const LINES: usize = 4096;
 /// How long they are waited for at the end.
@@ -350,19 +349,6 @@ impl Running {
         drop(inner);
         self.printer.finish();
     }
-}
-
-/// Waits for a thread until then; false where it goes on.
-pub(super) fn join_by(thread: JoinHandle<()>, until: Instant) -> bool {
-    while !thread.is_finished() {
-        if Instant::now() >= until {
-            return false;
-        }
-        thread::sleep(PAUSE);
-    }
-    // It has said what there is to say.
-    let _ = thread.join();
-    true
 }
 
 /// Threads that share a channel.

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use url::Url;
 use super::{
     events::{Line, What},
     metrics::{self, with},
-    service::join_by,
+    worker::Worker,
 };
 use crate::remote::http;
 
@@ -111,7 +111,7 @@ impl Shared {
 pub struct Webhook {
     shared: Arc<Shared>,
     metrics: metrics::Shared,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Worker,
 }
 
 impl Webhook {
@@ -134,7 +134,7 @@ impl Webhook {
         Ok(Self {
             shared,
             metrics,
-            thread: Mutex::new(Some(thread)),
+            thread: Worker::new(thread),
         })
     }
 
@@ -169,18 +169,11 @@ impl Webhook {
 
     /// Posts what waits, for at most so long; what is left is dropped, and counted.
     pub fn finish(&self, patience: Duration) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(thread) = thread else {
-            return;
-        };
         let until = Instant::now() + patience;
-        self.shared.lock().until = Some(until);
-        self.shared.changed.notify_one();
-        join_by(thread, until + LAST);
+        self.thread.end(until + LAST, || {
+            self.shared.lock().until = Some(until);
+            self.shared.changed.notify_one();
+        });
     }
 }
 
