@@ -402,8 +402,6 @@ fn every_build_has_samples_of_its_own_however_many_were_before() {
     }
     let lines = watch.wait("report", BUILDS);
     assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
-    let denied = watch.seen.iter().filter(|line| line["event"] == "denied");
-    assert_eq!(denied.count(), BUILDS, "{:#?}", watch.seen);
     for line in &lines {
         let capture = watch.capture(line);
         let sampled = |syscall: i64| {
@@ -414,6 +412,8 @@ fn every_build_has_samples_of_its_own_however_many_were_before() {
             assert!(sampled(syscall), "no sample of {syscall}: {line:#}");
         }
     }
+    let denied = watch.seen.iter().filter(|line| line["event"] == "denied");
+    assert_eq!(denied.count(), BUILDS, "{:#?}", watch.seen);
 }
 
 /// The capabilities that a file of `deploy/` gives, in its order: the words after `key`.

@@ -2,7 +2,7 @@
 //! session is a capture of its own as soon as its container is empty.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -256,6 +256,10 @@ fn is_gone(pid: u32) -> bool {
 
 struct Watch<'a> {
     trace: Trace,
+    /// What the trace has to tell.
+    seen: UnboundedReceiver<Seen>,
+    /// What it told and is to be heard yet.
+    later: VecDeque<Seen>,
     on: &'a mut dyn FnMut(Event),
     scope: &'a Scope,
     running: HashMap<u64, Running>,
@@ -286,12 +290,14 @@ async fn run(
         split: true,
         room: scope.room,
     };
-    let (trace, mut seen) = Trace::start(options, Open::Executors, sorting, &mut |line| {
+    let (trace, seen) = Trace::start(options, Open::Executors, sorting, &mut |line| {
         on(Event::Note(line));
     })?;
     let described = trace.describe();
     let mut watch = Watch {
         trace,
+        seen,
+        later: VecDeque::new(),
         on,
         scope,
         running: HashMap::new(),
@@ -305,7 +311,7 @@ async fn run(
     watch.look()?;
     watch.find(&options.matches)?;
     (watch.on)(Event::Watching);
-    let went = watch.go(&mut seen, &mut leave, &listener).await;
+    let went = watch.go(&mut leave, &listener).await;
     // Whatever came of it, what is open is told.
     watch.end()?;
     went.map_err(Failure::from)
@@ -315,7 +321,6 @@ impl Watch<'_> {
     /// Until a signal ends it.
     async fn go(
         &mut self,
-        seen: &mut UnboundedReceiver<Seen>,
         leave: &mut UnboundedReceiver<u64>,
         listener: &Listener<'_>,
     ) -> Result<()> {
@@ -323,12 +328,10 @@ impl Watch<'_> {
         let mut next = Moment::now();
         loop {
             tokio::select! {
-                Some(what) = seen.recv() => {
-                    next = next.min(Moment::now() + self.hear(what)?);
+                Some(what) = self.seen.recv() => {
+                    self.later.push_back(what);
                     // All that was said, before anything is taken by it.
-                    while let Ok(what) = seen.try_recv() {
-                        next = next.min(Moment::now() + self.hear(what)?);
-                    }
+                    next = next.min(Moment::now() + self.hear_all()?);
                 }
                 Some(session) = leave.recv() => self.leave(session)?,
                 caught = listener.next() => {
@@ -338,12 +341,13 @@ impl Watch<'_> {
                     }
                     (self.on)(Event::Reload);
                 }
-                () = sleep_until(next) => next = Moment::now() + self.sweep()?,
+                () = sleep_until(next) => {
+                    let swept = self.sweep()?;
+                    next = Moment::now() + swept.min(self.hear_all()?);
+                }
             }
         }
-        while let Ok(what) = seen.try_recv() {
-            self.hear(what)?;
-        }
+        self.hear_all()?;
         // What is over by now is no interruption.
         self.sweep()?;
         Ok(())
@@ -395,6 +399,33 @@ impl Watch<'_> {
         }
         // Some may have ended since they were looked at.
         self.trace.bury()
+    }
+
+    /// All that was told until now; says when to look again.
+    fn hear_all(&mut self) -> Result<Duration> {
+        let mut next = IDLE;
+        while let Some(what) = self.later.pop_front().or_else(|| self.seen.try_recv().ok()) {
+            next = next.min(self.hear(what)?);
+        }
+        Ok(next)
+    }
+
+    /// Refusals that were told of these sessions, which are taken out: they come before their reports.
+    fn hear_of(&mut self, mut ids: HashSet<u64>) {
+        while let Ok(what) = self.seen.try_recv() {
+            match what {
+                Seen::Denied(id, denied) if ids.contains(&id) => {
+                    (self.on)(Event::Denied(id, denied));
+                }
+                what => {
+                    // Its container is used again.
+                    if let Seen::Opened(id, _) = &what {
+                        ids.remove(id);
+                    }
+                    self.later.push_back(what);
+                }
+            }
+        }
     }
 
     /// Something happened; says when to look again.
@@ -525,6 +556,7 @@ impl Watch<'_> {
         }
         let handed = self.hand_over();
         let so_far = self.trace.so_far()?;
+        let mut taken = vec![];
         for id in ids {
             let Some(running) = self.running.get(&id) else {
                 continue;
@@ -536,9 +568,12 @@ impl Watch<'_> {
             let Some(running) = self.running.remove(&id) else {
                 continue;
             };
-            let Some(session) = self.trace.take_out(id)? else {
-                continue;
-            };
+            if let Some(session) = self.trace.take_out(id)? {
+                taken.push((id, running, session));
+            }
+        }
+        self.hear_of(taken.iter().map(|(id, ..)| *id).collect());
+        for (id, running, session) in taken {
             let mut end = so_far.since(&running.before);
             if !handed {
                 end.unproven = Some("the kernel side could not hand over all counts".into());
@@ -582,6 +617,13 @@ impl Watch<'_> {
     fn end(mut self) -> Result<()> {
         let running = std::mem::take(&mut self.running);
         let mut finished = self.trace.finish()?;
+        while let Ok(what) = self.seen.try_recv() {
+            if let Seen::Denied(id, denied) = what
+                && running.contains_key(&id)
+            {
+                (self.on)(Event::Denied(id, denied));
+            }
+        }
         for (id, mut running) in running {
             let cut = running.over.is_none() && !running.is_over();
             let Some(session) = finished.router.split_off(|other, _| other == id) else {
