@@ -267,7 +267,7 @@ impl Setting<'_> {
             given: &given(&request, &self.args.build),
             start: request.capabilities,
         };
-        let mut store = Store::open(&self.cache, &inputs)?;
+        let mut store = Store::open(&self.cache.proofs(), &inputs)?;
         if self.args.fresh {
             store.clear();
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
@@ -19,20 +19,37 @@ use super::{
 };
 use crate::{
     capture::{self, Capture},
-    interpret::interpret,
+    interpret::{interpret, steps::line::without_ansi},
     launch::kubernetes::{Cluster, End, Files, Job, ROOM, State},
     record::{Failure, Signals},
     report::{Executor, Report},
 };
 
-/// Between two looks at the cluster.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long a pod may take to begin, where something is wrong with it: most such things mend themselves.
-const STUCK: Duration = Duration::from_secs(5 * 60);
-/// How long a Job may be without a pod that runs before it is asked why.
-const QUIET: Duration = Duration::from_secs(10);
-/// How long a pod that built may be missing: another may be made in its place.
-const GONE: Duration = Duration::from_secs(15);
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Between two looks at the cluster.
+    pub look: Duration,
+    /// How long nothing of a Job may run before it is asked why.
+    pub quiet: Duration,
+    /// How long a pod may take to begin, where something is wrong with it: most such things mend
+    /// themselves.
+    pub stuck: Duration,
+    /// How long a pod that built may be missing: what the cluster lists can be old.
+    pub gone: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            look: Duration::from_secs(1),
+            quiet: Duration::from_secs(10),
+            stuck: Duration::from_secs(5 * 60),
+            gone: Duration::from_secs(15),
+        }
+    }
+}
+
 /// Looks in a row that may fail.
 const BLIND: u32 = 10;
 /// Most builds of a Job.
@@ -47,9 +64,10 @@ const AROUND: Duration = Duration::from_secs(5 * 60);
 /// Where the cluster cannot be asked any more.
 pub fn prove(
     subjects: &mut [Subject],
-    cluster: &Arc<Cluster>,
+    cluster: &Arc<dyn Cluster>,
     files: &[Files],
     parallel: NonZeroUsize,
+    patience: Patience,
     signals: &Signals,
     watch: &mut dyn Watch,
 ) -> Result<(), Failure> {
@@ -60,6 +78,7 @@ pub fn prove(
         cluster,
         files,
         parallel: parallel.get(),
+        patience,
         watch,
         jobs: BTreeMap::new(),
         waiting: vec![],
@@ -119,9 +138,10 @@ struct Fetched {
 
 struct Driver<'a> {
     subjects: &'a mut [Subject],
-    cluster: &'a Arc<Cluster>,
+    cluster: &'a Arc<dyn Cluster>,
     files: &'a [Files],
     parallel: usize,
+    patience: Patience,
     watch: &'a mut dyn Watch,
     jobs: BTreeMap<String, Started>,
     /// Builds that wait for room.
@@ -165,7 +185,7 @@ impl Driver<'_> {
                     ));
                 }
             }
-            let until = Instant::now() + LOOK;
+            let until = Instant::now() + self.patience.look;
             while let Ok(fetched) = self
                 .fetched
                 .recv_timeout(until.saturating_duration_since(Instant::now()))
@@ -267,7 +287,7 @@ impl Driver<'_> {
     }
 
     fn start_job(&mut self, set: Set, builds: Vec<(usize, Trial)>, room: usize) -> Result<()> {
-        let name = format!("{}-{}", self.cluster.run, self.count);
+        let name = format!("{}-{}", self.cluster.run(), self.count);
         self.count += 1;
         let files: Vec<&Files> = builds
             .iter()
@@ -283,13 +303,13 @@ impl Driver<'_> {
         let parallel = room.min(builds.len());
         let job = Job {
             name: &name,
-            run: &self.cluster.run,
+            run: self.cluster.run(),
             set,
-            repository: &self.cluster.repository,
+            repository: self.cluster.repository(),
             files: &files,
             builds: builds.len(),
             parallel,
-            flags: &self.cluster.flags,
+            flags: self.cluster.flags(),
             deadline: longest.map(|longest| (longest + AROUND).as_secs()),
         };
         self.cluster.start(&job)?;
@@ -315,13 +335,14 @@ impl Driver<'_> {
     /// Looks how far the pods are.
     fn look(&mut self) -> Result<()> {
         let pods = self.cluster.look()?;
+        let patience = self.patience;
         let mut over = vec![];
         for (name, job) in &mut self.jobs {
             for (index, build) in job.builds.iter_mut().enumerate() {
                 let is_there = (pods.iter()).any(|pod| pod.job == *name && pod.index == index);
                 if !build.started || build.ended || is_there {
                     build.gone = None;
-                } else if build.gone.get_or_insert_with(Instant::now).elapsed() >= GONE {
+                } else if build.gone.get_or_insert_with(Instant::now).elapsed() >= patience.gone {
                     over.push((
                         name.clone(),
                         index,
@@ -342,7 +363,7 @@ impl Driver<'_> {
                 State::Waiting(None) => build.stuck = None,
                 State::Waiting(Some(why)) => {
                     let since = *build.stuck.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= STUCK {
+                    if since.elapsed() >= patience.stuck {
                         over.push((
                             seen.job,
                             seen.index,
@@ -368,7 +389,7 @@ impl Driver<'_> {
                 Ok(end) => self.fetch(job, index, end),
                 Err(why) => {
                     let failure = Failure::Kcap(anyhow::anyhow!(why));
-                    self.ended(&job, index, Ended::Failed(failure), &PathBuf::new());
+                    self.ended(&job, index, Ended::Failed(failure), Path::new(""));
                 }
             }
         }
@@ -377,9 +398,10 @@ impl Driver<'_> {
 
     /// Asks about Jobs of which nothing has run for a while.
     fn ask(&mut self, over: &mut Vec<(String, usize, Result<End, String>)>) {
+        let patience = self.patience;
         let mut lines = vec![];
         for (name, job) in &mut self.jobs {
-            let is_quiet = job.asked.unwrap_or(job.since).elapsed() >= QUIET;
+            let is_quiet = job.asked.unwrap_or(job.since).elapsed() >= patience.quiet;
             if !is_quiet || job.builds.iter().any(|build| build.started || build.ended) {
                 continue;
             }
@@ -387,7 +409,9 @@ impl Driver<'_> {
             let Some(why) = self.cluster.obstacle(name) else {
                 continue;
             };
-            if job.since.elapsed() >= STUCK {
+            // A policy does not change by itself, as a quota's use does.
+            let is_final = why.contains("is forbidden") && !why.contains("exceeded quota");
+            if is_final || job.since.elapsed() >= patience.stuck {
                 let all = 0..job.builds.len();
                 let why = format!("its pod does not start: {why}");
                 over.extend(all.map(|index| (name.clone(), index, Err(why.clone()))));
@@ -447,7 +471,11 @@ impl Driver<'_> {
         };
         let ended = match fetched.came {
             Ok(()) => {
-                let report = untraced(&self.subjects[build.subject], self.cluster, &fetched.end);
+                let report = untraced(
+                    &self.subjects[build.subject],
+                    self.cluster.as_ref(),
+                    &fetched.end,
+                );
                 Ended::Untraced(Box::new(report))
             }
             Err(why) => Ended::Failed(Failure::Kcap(why)),
@@ -455,7 +483,7 @@ impl Driver<'_> {
         self.ended(&fetched.job, fetched.index, ended, &fetched.archive);
     }
 
-    fn ended(&mut self, name: &str, index: usize, ended: Ended, archive: &PathBuf) {
+    fn ended(&mut self, name: &str, index: usize, ended: Ended, archive: &Path) {
         let Some(job) = self.jobs.get_mut(name) else {
             return;
         };
@@ -506,7 +534,7 @@ impl Driver<'_> {
         if let Err(why) = self.cluster.clear() {
             self.watch.note(&format!(
                 "{}: Jobs of this proof may be left: {why:#}",
-                self.cluster.run
+                self.cluster.run()
             ));
         }
         self.images.sort();
@@ -519,14 +547,15 @@ impl Driver<'_> {
             let count = 1 + left.count();
             self.watch.note(&format!(
                 "{count} images stay in {} under tags that begin with {}: {why:#}",
-                self.cluster.repository, self.cluster.run
+                self.cluster.repository(),
+                self.cluster.run()
             ));
         }
     }
 }
 
 /// The report of a build of which nothing but its end is known.
-fn untraced(subject: &Subject, cluster: &Cluster, end: &End) -> Report {
+fn untraced(subject: &Subject, cluster: &dyn Cluster, end: &End) -> Report {
     let (path, text) = &subject.dockerfile;
     // Where the pod has its own, its bytes are not known.
     let text = Some(text).filter(|text| !text.is_empty());
@@ -559,8 +588,14 @@ fn untraced(subject: &Subject, cluster: &Cluster, end: &End) -> Report {
     let mut report = interpret(&capture);
     report.subject.executor = Some(Executor {
         path: String::new(),
-        given: Some(cluster.pod.image().to_owned()),
+        given: Some(cluster.image().to_owned()),
     });
-    report.subject.log.clone_from(&end.log);
+    // Nothing could be seen.
+    report.notes.clear();
+    report.subject.log = end.log.iter().map(|line| without_ansi(line)).collect();
     report
 }
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

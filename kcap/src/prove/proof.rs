@@ -18,7 +18,7 @@ use crate::{
     compare::{self, Image, Layers, Noise, differences},
     interpret::interpret,
     record::Failure,
-    report::{Cap, Repeat, Report},
+    report::{Cap, Proven, Repeat, Report},
 };
 
 /// Builds with the starting set, at most: those whose images still differ in new ways by then are
@@ -537,6 +537,15 @@ impl Proof {
             repeat: self.repeat.clone(),
         };
         let mut report = account::report(observed, &self.replays, &self.noise, &end, &about);
+        let state = report.proof.as_ref().map(|proof| proof.state);
+        let is_enough = matches!(state, Some(Proven::Proved | Proven::Sufficient));
+        if is_enough && matches!(self.trace, Trace::Elsewhere(None)) {
+            // What was not seen cannot be missing from what replays have shown.
+            report.complete = true;
+            report.loss.unproven = None;
+            let note = "nothing was traced: the set is known by replays alone, and what asks for it is not";
+            report.notes.insert(0, note.into());
+        }
         account::hide(&mut report, &self.secrets);
         Some(report)
     }

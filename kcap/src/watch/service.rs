@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     capture,
-    interpret::{interpret, syscall_name},
+    interpret::{interpret, steps::line::without_ansi, syscall_name},
     record::{Denied, Opened, Over, Watched, rfc3339},
     render::{self, Format, Style},
     report::{Cap, Identity, Report},
@@ -516,7 +516,7 @@ impl Inner {
             capability,
             program: denied.comm,
             syscall: denied.syscall.and_then(syscall_name),
-            line: denied.line,
+            line: without_ansi(denied.line.trim_end()),
         });
     }
 

@@ -27,15 +27,14 @@ use crate::{
     input::{self, Keep},
     launch::{
         Executor, Request, Seccomp,
-        kubernetes::{Cluster, Files, Pod, pack, small},
-        oci::cache::Cache,
+        kubernetes::{Cluster, Files, Pod, Real, pack, small},
     },
     prove::{
         context,
         driver::Subject,
-        jobs,
+        jobs::{self, Patience},
         proof::Proof,
-        store::{Inputs, Store},
+        store::{self, Inputs, Store},
     },
     record::{Failure, Signals, masked},
     report::{Repeat, Report},
@@ -142,7 +141,7 @@ pub fn run(args: &super::Args, out: &mut dyn Write) -> Result<u8> {
     for note in found.notes.iter().chain(&pod.notes) {
         progress.note(note);
     }
-    let cluster = Arc::new(Cluster::open(
+    let real = Arc::new(Real::open(
         pod,
         repository,
         args.cluster.kube_context.as_deref(),
@@ -151,8 +150,8 @@ pub fn run(args: &super::Args, out: &mut dyn Write) -> Result<u8> {
     )?);
     let setting = Setting {
         args,
-        cluster: &cluster,
-        cache: Cache::find().context("a proof needs a place for replays")?,
+        cluster: &real,
+        proofs: store::own_place().context("a proof needs a place for replays")?,
         start,
         command: masked(&env::args_os().collect::<Vec<_>>()).0,
         seen,
@@ -194,11 +193,13 @@ pub fn run(args: &super::Args, out: &mut dyn Write) -> Result<u8> {
         keep_hint: &|_, _| {},
     };
     outcomes.begin(&subjects);
+    let cluster: Arc<dyn Cluster> = Arc::clone(&real) as _;
     let proved = jobs::prove(
         &mut subjects,
         &cluster,
         &files,
         given.jobs,
+        Patience::default(),
         &signals,
         &mut outcomes,
     );
@@ -249,8 +250,9 @@ fn check(given: &build::Args) -> Result<()> {
 /// What all proofs of a run have in common.
 struct Setting<'a> {
     args: &'a super::Args,
-    cluster: &'a Cluster,
-    cache: Cache,
+    cluster: &'a Real,
+    /// Where replays are kept.
+    proofs: PathBuf,
     start: u64,
     /// The command line, without secrets.
     command: Vec<String>,
@@ -328,7 +330,7 @@ impl Setting<'_> {
             given: &self.cluster.identity(),
             start: self.start,
         };
-        let mut store = Store::open(&self.cache, &inputs)?;
+        let mut store = Store::open(&self.proofs, &inputs)?;
         if self.args.fresh {
             store.clear();
         }

@@ -312,4 +312,39 @@ mod tests {
         assert!(error.contains("has no room in a ConfigMap"), "{error}");
         assert!(error.contains("--context"), "{error}");
     }
+
+    #[test]
+    fn the_requests_are_those_that_a_real_cluster_took() {
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let pod = Pod::read(include_str!("../../../tests/kubernetes/pod.yaml"), None).unwrap();
+        let (job, map) = (
+            parsed(include_str!("../../../tests/kubernetes/job.json")),
+            parsed(include_str!("../../../tests/kubernetes/files.json")),
+        );
+        let taken = |key: &str| {
+            let text = map["binaryData"][key].as_str()?;
+            Some(STANDARD.decode(text).unwrap())
+        };
+        let files: Vec<Files> = (0..2)
+            .map(|index| Files {
+                dockerfile: taken(&index.to_string()).unwrap(),
+                ignore: None,
+                context: taken(&format!("{index}.tar.gz")),
+            })
+            .collect();
+        let files: Vec<&Files> = files.iter().collect();
+        let own = Job {
+            name: "kcap-875c2d26-0",
+            run: "kcap-875c2d26",
+            set: pod.capabilities(),
+            repository: "127.0.0.1:5055/trials/app",
+            files: &files,
+            builds: 2,
+            parallel: 2,
+            flags: &[],
+            deadline: None,
+        };
+        assert_eq!(own.manifest(&pod).unwrap(), job);
+        assert_eq!(own.config_map().unwrap(), map);
+    }
 }

@@ -16,7 +16,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 
 use self::kubectl::Kubectl;
 pub use self::{
@@ -33,19 +32,70 @@ use super::{
 /// The label by which the Job controller says whose a pod is.
 const JOB: &str = "job-name";
 
-/// A cluster, and the builds of one run of kcap in it.
+/// Where builds are Jobs.
+pub trait Cluster: Send + Sync {
+    /// Names this run's objects.
+    fn run(&self) -> &str;
+
+    /// Where images are pushed to: a repository, without a tag.
+    fn repository(&self) -> &str;
+
+    /// More flags for Kaniko than its pod has.
+    fn flags(&self) -> &[String];
+
+    /// Kaniko's image.
+    fn image(&self) -> &str;
+
+    /// Starts a Job.
+    ///
+    /// # Errors
+    /// What the cluster says; nothing of it is left then.
+    fn start(&self, job: &Job<'_>) -> Result<()>;
+
+    /// How far the pods of this run are.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    fn look(&self) -> Result<Vec<Seen>>;
+
+    /// What the cluster warns of about a Job or its pods, where it does.
+    fn obstacle(&self, job: &str) -> Option<String>;
+
+    /// Copies an image into a docker archive.
+    ///
+    /// # Errors
+    /// What the registry says.
+    fn fetch(&self, digest: &str, archive: &Path) -> Result<()>;
+
+    /// Removes an image.
+    ///
+    /// # Errors
+    /// What the registry says: most do not allow it by default.
+    fn forget(&self, digest: &str) -> Result<()>;
+
+    /// Ends a Job: its pods and files go with it.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    fn end(&self, job: &str) -> Result<()>;
+
+    /// Removes all that is left of this run.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    fn clear(&self) -> Result<()>;
+}
+
+/// A cluster that kubectl reaches, and a registry that skopeo does.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct Real {
     kubectl: Kubectl,
     skopeo: String,
     /// The pod that all builds are made from.
     pub pod: Pod,
-    /// Names this run's objects.
-    pub run: String,
-    /// Where images are pushed to: a repository, without a tag.
-    pub repository: String,
-    /// More flags for Kaniko.
-    pub flags: Vec<String>,
+    run: String,
+    repository: String,
+    flags: Vec<String>,
     insecure: bool,
 }
 
@@ -60,7 +110,7 @@ pub struct Seen {
     pub state: State,
 }
 
-impl Cluster {
+impl Real {
     /// Finds what it takes; makes nothing.
     ///
     /// # Errors
@@ -94,11 +144,44 @@ impl Cluster {
         })
     }
 
-    /// Starts a Job.
-    ///
-    /// # Errors
-    /// What the cluster says; nothing of it is left then.
-    pub fn start(&self, job: &Job<'_>) -> Result<()> {
+    fn address(&self, digest: &str) -> String {
+        format!("docker://{}@{digest}", self.repository)
+    }
+
+    /// Values that must not be shown: those of build arguments.
+    pub fn secrets(&self) -> Vec<String> {
+        let own = self.pod.flags();
+        let all: Vec<OsString> = own.iter().chain(&self.flags).map(OsString::from).collect();
+        arguments::kaniko_secrets(&all)
+    }
+
+    /// All that bears on what a build comes to, beside its Dockerfile and context.
+    pub fn identity(&self) -> Vec<String> {
+        let namespace = self.kubectl.namespace.clone().unwrap_or_default();
+        let mut all = vec![self.pod.identity(), namespace, "--".into()];
+        all.extend(self.flags.iter().cloned());
+        all
+    }
+}
+
+impl Cluster for Real {
+    fn run(&self) -> &str {
+        &self.run
+    }
+
+    fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    fn flags(&self) -> &[String] {
+        &self.flags
+    }
+
+    fn image(&self) -> &str {
+        self.pod.image()
+    }
+
+    fn start(&self, job: &Job<'_>) -> Result<()> {
         let manifest = job.manifest(&self.pod)?;
         let files = job.config_map();
         if let Some(files) = &files {
@@ -124,11 +207,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// How far the pods of this run are.
-    ///
-    /// # Errors
-    /// What the cluster says.
-    pub fn look(&self) -> Result<Vec<Seen>> {
+    fn look(&self) -> Result<Vec<Seen>> {
         let pods = self.kubectl.pods(&format!("{}={}", job::RUN, self.run))?;
         let seen = pods.iter().filter_map(|pod| {
             let job = pod["metadata"]["labels"][JOB].as_str()?.to_owned();
@@ -139,25 +218,13 @@ impl Cluster {
         Ok(seen.collect())
     }
 
-    /// What the cluster warns of about a Job or its pods, where it does.
-    pub fn obstacle(&self, job: &str) -> Option<String> {
+    fn obstacle(&self, job: &str) -> Option<String> {
         // Where events may not be read, there is no more to say than that nothing happens.
         let warnings = self.kubectl.warnings().ok()?;
-        let about = |event: &&Value| {
-            let name = event["involvedObject"]["name"].as_str().unwrap_or_default();
-            // A pod is called after its Job.
-            name.strip_prefix(job)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        };
-        let last = warnings.iter().rfind(about)?;
-        Some(call::bounded(last["message"].as_str()?))
+        status::warning(&warnings, job).map(call::bounded)
     }
 
-    /// Copies an image into a docker archive.
-    ///
-    /// # Errors
-    /// What the registry says.
-    pub fn fetch(&self, digest: &str, archive: &Path) -> Result<()> {
+    fn fetch(&self, digest: &str, archive: &Path) -> Result<()> {
         ensure!(
             status::is_digest(digest),
             "Kaniko gave no digest of its image"
@@ -179,11 +246,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Removes an image.
-    ///
-    /// # Errors
-    /// What the registry says: most do not allow it by default.
-    pub fn forget(&self, digest: &str) -> Result<()> {
+    fn forget(&self, digest: &str) -> Result<()> {
         let insecure = self.insecure.then_some("--tls-verify=false");
         let address = self.address(digest);
         let words = ["delete"]
@@ -195,40 +258,13 @@ impl Cluster {
         Ok(())
     }
 
-    fn address(&self, digest: &str) -> String {
-        format!("docker://{}@{digest}", self.repository)
-    }
-
-    /// Ends a Job: its pods and files go with it.
-    ///
-    /// # Errors
-    /// What the cluster says.
-    pub fn end(&self, job: &str) -> Result<()> {
+    fn end(&self, job: &str) -> Result<()> {
         self.kubectl.remove_one("job", job)
     }
 
-    /// Removes all that is left of this run.
-    ///
-    /// # Errors
-    /// What the cluster says.
-    pub fn clear(&self) -> Result<()> {
+    fn clear(&self) -> Result<()> {
         let label = format!("{}={}", job::RUN, self.run);
         self.kubectl.remove("jobs,configmaps", &label)
-    }
-
-    /// Values that must not be shown: those of build arguments.
-    pub fn secrets(&self) -> Vec<String> {
-        let own = self.pod.flags();
-        let all: Vec<OsString> = own.iter().chain(&self.flags).map(OsString::from).collect();
-        arguments::kaniko_secrets(&all)
-    }
-
-    /// All that bears on what a build comes to, beside its Dockerfile and context.
-    pub fn identity(&self) -> Vec<String> {
-        let namespace = self.kubectl.namespace.clone().unwrap_or_default();
-        let mut all = vec![self.pod.identity(), namespace, "--".into()];
-        all.extend(self.flags.iter().cloned());
-        all
     }
 }
 

@@ -96,6 +96,17 @@ pub fn state(pod: &Value, container: &str) -> State {
     State::Waiting(obstacle(status, state))
 }
 
+/// The last warning about a Job or one of its pods, of events in the order of time.
+pub fn warning<'a>(events: &'a [Value], job: &str) -> Option<&'a str> {
+    let about = |event: &&Value| {
+        let name = event["involvedObject"]["name"].as_str().unwrap_or_default();
+        // A pod is called after its Job.
+        let rest = name.strip_prefix(job);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    events.iter().rfind(about)?["message"].as_str()
+}
+
 /// Why a pod does not come to run, where the cluster says that something is wrong.
 fn obstacle(status: &Value, state: &Value) -> Option<String> {
     let inits = list(&status["initContainerStatuses"]).map(|one| &one["state"]);
@@ -295,5 +306,62 @@ mod tests {
             Some(8)
         );
         assert_eq!(index(&json!({ "metadata": {} })), None);
+    }
+
+    /// What a cluster of Kubernetes 1.36 answered to kcap, with its kubelet, containerd 1.6 and Kaniko 1.28.3.
+    fn recorded(text: &str) -> Vec<Value> {
+        let list: Value = serde_json::from_str(text).unwrap();
+        list["items"].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn what_a_real_cluster_answers_is_understood() {
+        let pods = recorded(include_str!("../../../tests/kubernetes/pods.json"));
+        let told: Vec<String> = (pods.iter())
+            .map(|pod| {
+                assert!(index(pod).is_some(), "{pod:#}");
+                let name = pod["spec"]["containers"][0]["name"].as_str().unwrap();
+                match state(pod, name) {
+                    State::Waiting(None) => "waits".into(),
+                    State::Waiting(Some(why)) => format!("stuck: {why}"),
+                    State::Running => "runs".into(),
+                    State::Ended(end) if end.exit_status == 0 => {
+                        assert!(end.digest.is_some_and(|digest| is_digest(&digest)));
+                        assert!(end.seconds < 60.0 && end.started.starts_with("2026-"));
+                        "built".into()
+                    }
+                    State::Ended(end) => end.log.last().cloned().unwrap_or_default(),
+                    State::Lost(why) => format!("lost: {why}"),
+                }
+            })
+            .collect();
+        let failed = "error building image: error building stage: failed to take snapshot: open /f: operation \
+                      not permitted";
+        assert_eq!(
+            told,
+            [
+                "waits",
+                "built",
+                "built",
+                "runs",
+                failed,
+                "waits",
+                "error building image: error building stage: failed to execute command: waiting for process \
+                 to exit: exit status 1",
+                "waits",
+                "stuck: ErrImageNeverPull: Container image \"lab/none:1\" is not present with pull policy of \
+                 Never",
+            ]
+        );
+    }
+
+    #[test]
+    fn why_there_are_no_pods_is_in_the_events() {
+        let events = recorded(include_str!("../../../tests/kubernetes/events.json"));
+        let why = warning(&events, "kcap-b71a7ced-0").unwrap();
+        assert!(why.contains("violates PodSecurity"), "{why}");
+        assert_eq!(warning(&events, "kcap-b71a7ced"), Some(why));
+        assert_eq!(warning(&events, "kcap-b71a7ce"), None);
+        assert_eq!(warning(&events, "kcap-b71a7ced-1"), None);
     }
 }
