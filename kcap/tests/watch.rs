@@ -431,6 +431,83 @@ fn given(path: &str, key: &str) -> Vec<Cap> {
     .collect()
 }
 
+/// Has the kernel answer `openat2(2)` with ENOSYS, as systemd does where its unit restricts SUID bits.
+fn without_openat2(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    let filter = move || {
+        let step = |code: u32, jt, jf, k| libc::sock_filter {
+            code: code as u16,
+            jt,
+            jf,
+            k,
+        };
+        let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        let mut steps = [
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            step(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                0,
+                1,
+                libc::SYS_openat2 as u32,
+            ),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, refuse),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog {
+            len: steps.len() as u16,
+            filter: steps.as_mut_ptr(),
+        };
+        // SAFETY: the program is live, and its steps are as many as it says.
+        let set = unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                0,
+                &raw const program,
+            )
+        };
+        match set {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: one system call, which needs no memory.
+    unsafe { command.pre_exec(filter) };
+}
+
+#[test]
+fn it_says_where_a_filter_keeps_it_from_looking_into_containers() {
+    let _one = alone();
+    let lab = Lab::new();
+    let dockerfile = lab.dockerfile("Dockerfile", "FROM scratch", "RUN truth chown:5\n");
+    let mut kcap = Command::new(programs::kcap());
+    without_openat2(&mut kcap);
+    let mut watch = Watch::start_as(&lab, kcap, &[]);
+    assert!(
+        watch.errors().contains("RestrictSUIDSGID="),
+        "{}",
+        watch.errors()
+    );
+    let group = Group::new("filtered");
+    let mut command = group.command(true, &lab.path("kaniko/executor"));
+    command
+        .args(["-f", &dockerfile, "-c", "/"])
+        .stderr(Stdio::null());
+    assert!(command.status().expect("it starts").success());
+    let line = &watch.wait("report", 1)[0];
+    assert_eq!(line["dockerfile"], Value::Null, "{line:#}");
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+    // Nor does the unit that is shipped.
+    if Path::new(env!("CARGO_MANIFEST_DIR")).exists() {
+        let unit =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/kcap-watch.service");
+        let unit = fs::read_to_string(unit).expect("the unit");
+        let forbids =
+            |line: &str| line.starts_with("RestrictSUIDSGID=") || line.starts_with("DynamicUser=");
+        assert!(!unit.lines().any(forbids), "{unit}");
+    }
+}
+
 #[test]
 fn it_runs_without_root_and_with_exactly_what_its_unit_grants() {
     // In a guest there is no copy of the repository.

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{exit, options::Tracing, say};
 use crate::{
-    host::privileges,
+    host::{filecaps, privileges},
     record::{self, Failure, Scope, Signals, Watched},
     report::Cap,
     watch::{
@@ -124,6 +124,12 @@ pub fn run(args: &Args) -> Result<u8> {
             "kcap watch lacks {cap}, for {why}: give it (deploy/ has a unit and a pod that do), or run \
              it as root on the host"
         );
+    }
+    if let Err(why) = filecaps::can_look() {
+        say(&format!(
+            "cannot look into containers by openat2(2): {why}: reports go without Dockerfiles and file \
+             capabilities; take RestrictSUIDSGID= and DynamicUser= out of its unit"
+        ));
     }
     let settings = args.settings()?;
     let to = match &args.out {

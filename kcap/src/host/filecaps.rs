@@ -181,6 +181,15 @@ pub fn of_path(pid: u32, path: &Path) -> FileCaps {
         .unwrap_or(FileCaps::Unread)
 }
 
+/// Whether files can be looked at as another process sees them: a filter may forbid `openat2(2)` whole, as
+/// systemd's `RestrictSUIDSGID=` does.
+///
+/// # Errors
+/// The system's.
+pub fn can_look() -> io::Result<()> {
+    open_in_process(std::process::id(), Path::new("/")).map(drop)
+}
+
 /// Opens without effects: no device is touched, no FIFO waits.
 fn open_path(path: &Path) -> io::Result<OwnedFd> {
     OpenOptions::new()

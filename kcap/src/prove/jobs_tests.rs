@@ -150,7 +150,7 @@ impl Cluster for Known {
         self.refuses.map(str::to_owned)
     }
 
-    fn fetch(&self, image: &str, archive: &std::path::Path) -> Result<()> {
+    fn fetch(&self, image: &str, archive: &Path) -> Result<()> {
         let mode = if image == digest(true) { 0o755 } else { 0o644 };
         let layer = Packed::default().mode("f", mode).finish();
         let config = made::config(std::slice::from_ref(&layer));

@@ -193,7 +193,7 @@ fn root(tier: &mut Tier) -> Result<()> {
         )?;
     }
     // Performance is gated on what the verifier walks, which no other load changes.
-    let xtask = std::env::current_exe().context("cannot find cargo xtask itself")?;
+    let xtask = env::current_exe().context("cannot find cargo xtask itself")?;
     tier.check(
         Command::new(xtask)
             .args(["bench", "--quick", "--gate", "--kcap"])
