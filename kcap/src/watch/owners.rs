@@ -346,13 +346,14 @@ mod tests {
         owners.open(2, &opened());
         let (asks, takes) = (owners.clone(), owners.clone());
         let asking = thread::spawn(move || asks.identify(2, &opened()));
-        let far = Instant::now() + Duration::from_secs(60);
+        let far = Instant::now() + Duration::from_secs(30);
         let taking = thread::spawn(move || takes.take(2, far));
         thread::sleep(Duration::from_millis(20));
         assert!(!taking.is_finished());
         given.answer();
         let known = taking.join().unwrap().unwrap();
         assert_eq!(known.name.as_deref(), Some("web"));
+        assert!(Instant::now() < far, "it was not woken");
         asking.join().unwrap();
 
         // Whether it is wanted cannot be told.
