@@ -162,7 +162,7 @@ _kcap() {
                     return 0
                     ;;
                 --engine)
-                    COMPREPLY=($(compgen -W "auto docker podman oci" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto docker podman oci kubernetes" -- "${cur}"))
                     return 0
                     ;;
                 --executor)
@@ -707,7 +707,7 @@ _kcap() {
             return 0
             ;;
         kcap__subcmd__prove)
-            opts="-f -c -j -o -q -v -h -V --budget --fresh --file --context --engine --executor --cap-drop --cap-add --seccomp --network --env --engine-flag --jobs --push --out --report --capture --format --wrap --quiet --verbose --color --hook --match --argv --no-outcome --grace --ring-size --table-size --slots --verify --help --version"
+            opts="-f -c -j -o -q -v -h -V --budget --fresh --file --context --engine --executor --cap-drop --cap-add --seccomp --network --env --engine-flag --jobs --push --out --report --capture --format --wrap --quiet --verbose --color --hook --match --argv --no-outcome --grace --ring-size --table-size --slots --verify --pod --container --results --seen --kube-context --namespace --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -734,7 +734,7 @@ _kcap() {
                     return 0
                     ;;
                 --engine)
-                    COMPREPLY=($(compgen -W "auto docker podman oci" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto docker podman oci kubernetes" -- "${cur}"))
                     return 0
                     ;;
                 --executor)
@@ -822,6 +822,30 @@ _kcap() {
                     return 0
                     ;;
                 --slots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pod)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --container)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --results)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kube-context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -76,7 +76,8 @@ complete -c kcap -n "__fish_kcap_using_subcommand build" -s c -l context -d 'The
 complete -c kcap -n "__fish_kcap_using_subcommand build" -l engine -d 'What runs the containers' -r -f -a "auto\t'The first that works'
 docker\t'The docker command'
 podman\t'The podman command'
-oci\t'A bundle of kcap\'s own, run by runc or crun: needs no daemon'"
+oci\t'A bundle of kcap\'s own, run by runc or crun: needs no daemon'
+kubernetes\t'Jobs in a cluster, of kcap prove: nothing is traced there'"
 complete -c kcap -n "__fish_kcap_using_subcommand build" -l executor -d 'The executor: an image\'s name, or the path of an OCI layout, a docker archive or a Kaniko binary' -r
 complete -c kcap -n "__fish_kcap_using_subcommand build" -l cap-drop -d 'Capabilities that the container does not get, of Docker\'s default ones: names, or all' -r
 complete -c kcap -n "__fish_kcap_using_subcommand build" -l cap-add -d 'Capabilities that it gets beside: names, or all' -r
@@ -126,7 +127,8 @@ complete -c kcap -n "__fish_kcap_using_subcommand prove" -s c -l context -d 'The
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l engine -d 'What runs the containers' -r -f -a "auto\t'The first that works'
 docker\t'The docker command'
 podman\t'The podman command'
-oci\t'A bundle of kcap\'s own, run by runc or crun: needs no daemon'"
+oci\t'A bundle of kcap\'s own, run by runc or crun: needs no daemon'
+kubernetes\t'Jobs in a cluster, of kcap prove: nothing is traced there'"
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l executor -d 'The executor: an image\'s name, or the path of an OCI layout, a docker archive or a Kaniko binary' -r
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l cap-drop -d 'Capabilities that the container does not get, of Docker\'s default ones: names, or all' -r
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l cap-add -d 'Capabilities that it gets beside: names, or all' -r
@@ -162,6 +164,12 @@ complete -c kcap -n "__fish_kcap_using_subcommand prove" -l grace -d 'Seconds th
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l ring-size -d 'Bytes of the ring buffer, a power of two of at least 4096' -r
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l table-size -d 'Buckets of each CPU\'s tally table, a power of two of at least 2' -r
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l slots -d 'System calls whose outcome can be open at once, a power of two' -r
+complete -c kcap -n "__fish_kcap_using_subcommand prove" -l pod -d 'The pod that runs Kaniko: a Pod, Job, CronJob or PodTemplate, in YAML or JSON' -r -F
+complete -c kcap -n "__fish_kcap_using_subcommand prove" -l container -d 'Which of its containers runs Kaniko, where that cannot be told' -r
+complete -c kcap -n "__fish_kcap_using_subcommand prove" -l results -d 'Where the images of replays are pushed to, and read from: a repository' -r
+complete -c kcap -n "__fish_kcap_using_subcommand prove" -l seen -d 'What a trace of these builds says, from kcap watch, build or run: reports, or folders of them' -r -F
+complete -c kcap -n "__fish_kcap_using_subcommand prove" -l kube-context -d 'The cluster, as kubectl\'s configuration calls it' -r
+complete -c kcap -n "__fish_kcap_using_subcommand prove" -l namespace -d 'The namespace of the Jobs; without it, the pod\'s, else kubectl\'s' -r
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l fresh -d 'Build all anew, whatever was kept of earlier proofs'
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -l push -d 'Push the images to Kaniko\'s --destination'
 complete -c kcap -n "__fish_kcap_using_subcommand prove" -s q -l quiet -d 'No progress on standard error: only what went wrong'

@@ -3,6 +3,7 @@
 
 mod bases;
 mod budget;
+mod kubernetes;
 mod progress;
 
 use std::{
@@ -78,6 +79,8 @@ pub struct Args {
     fresh: bool,
     #[command(flatten)]
     build: build::Args,
+    #[command(flatten)]
+    cluster: kubernetes::Args,
 }
 
 /// Runs it; gives the exit code.
@@ -87,6 +90,10 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     let given = &args.build;
     given.format()?;
+    if given.engine == engine::Kind::Kubernetes {
+        return kubernetes::run(args, out);
+    }
+    args.cluster.none()?;
     flags::check(&given.kaniko, false)?;
     flags::check_replayed(&given.kaniko)?;
     if given.push {
@@ -181,7 +188,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     }
     let trouble = outcomes.trouble;
     let builds: Vec<Build> = outcomes.builds.into_iter().flatten().collect();
-    let code = exit_code(&builds, trouble, args.budget.is_some());
+    let code = exit_code(&builds, trouble, args.budget.is_some(), true);
     if given.stdout_is_taken() {
         return Ok(code);
     }
@@ -191,7 +198,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     }
 }
 
-fn exit_code(builds: &[Build], trouble: bool, limited: bool) -> u8 {
+/// The exit code; where builds were not traced, nothing can be lost of a trace.
+fn exit_code(builds: &[Build], trouble: bool, limited: bool, traced: bool) -> u8 {
     let state = |build: &Build| {
         let proof = build
             .report
@@ -204,7 +212,9 @@ fn exit_code(builds: &[Build], trouble: bool, limited: bool) -> u8 {
             || matches!(state(build), Some(Proven::Failed | Proven::Unstable))
     };
     let is_less = |build: &Build| match state(build) {
-        Some(Proven::Proved) => build.report.as_ref().is_none_or(|report| !report.complete),
+        Some(Proven::Proved) => {
+            traced && build.report.as_ref().is_none_or(|report| !report.complete)
+        }
         Some(Proven::Sufficient) => !limited,
         _ => true,
     };
@@ -257,7 +267,7 @@ impl Setting<'_> {
             given: &given(&request, &self.args.build),
             start: request.capabilities,
         };
-        let mut store = Store::open(&self.cache, &inputs)?;
+        let mut store = Store::open(&self.cache.proofs(), &inputs)?;
         if self.args.fresh {
             store.clear();
         }

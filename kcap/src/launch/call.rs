@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 /// Most bytes of output that are kept; the rest is read and dropped.
 const OUTPUT: u64 = 4 << 20;
+/// The same, where it lists much.
+const LARGE: u64 = 64 << 20;
 /// Most characters of an engine's message in an error.
 const MESSAGE: usize = 400;
 /// How long calls may take that ask or remove something.
@@ -28,6 +30,8 @@ pub(super) struct Call<'a> {
     patience: Duration,
     /// A signal from the terminal reaches it.
     interruptible: bool,
+    /// Most bytes of output that are kept.
+    kept: u64,
 }
 
 /// What came of a call that was carried out.
@@ -54,7 +58,14 @@ impl<'a> Call<'a> {
             environment: Vec::new(),
             patience: SHORT,
             interruptible: false,
+            kept: OUTPUT,
         }
+    }
+
+    /// What it says is long.
+    pub fn verbose(mut self) -> Self {
+        self.kept = LARGE;
+        self
     }
 
     /// Brings an image: may take long, and Ctrl-C ends it.
@@ -133,8 +144,8 @@ impl<'a> Call<'a> {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         thread::scope(|scope| {
-            let output = scope.spawn(|| drain(stdout));
-            let complaint = scope.spawn(|| drain(stderr));
+            let output = scope.spawn(|| drain(stdout, self.kept));
+            let complaint = scope.spawn(|| drain(stderr, OUTPUT));
             let fed = scope.spawn(|| match (stdin, input) {
                 (Some(mut stdin), Some(input)) => {
                     input(&mut stdin).and_then(|()| Ok(stdin.flush()?))
@@ -190,13 +201,13 @@ impl<'a> Call<'a> {
 }
 
 /// Reads to the end, and keeps the beginning.
-fn drain(pipe: Option<impl Read>) -> String {
+fn drain(pipe: Option<impl Read>, most: u64) -> String {
     let Some(mut pipe) = pipe else {
         return String::new();
     };
     let mut kept = Vec::new();
     // What could not be read is as if it had not been written.
-    let _ = pipe.by_ref().take(OUTPUT).read_to_end(&mut kept);
+    let _ = pipe.by_ref().take(most).read_to_end(&mut kept);
     let _ = io::copy(&mut pipe, &mut io::sink());
     String::from_utf8_lossy(&kept).into_owned()
 }

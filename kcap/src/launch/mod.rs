@@ -7,6 +7,7 @@ mod call;
 pub mod choose;
 pub mod client;
 mod identity;
+pub mod kubernetes;
 pub mod oci;
 mod oom;
 

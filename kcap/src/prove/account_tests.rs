@@ -35,6 +35,7 @@ fn same(set: Set) -> Replay {
             differences: vec![],
         }),
         void: None,
+        supposed: vec![],
         kept: false,
     }
 }

@@ -30,6 +30,10 @@ pub struct Replay {
     pub image: Option<Given>,
     /// Why it tells nothing.
     pub void: Option<String>,
+    /// It was not traced, and a trace of the same build, made elsewhere, says that these are needed, which
+    /// it did not have.
+    #[serde(skip)]
+    pub supposed: Vec<Cap>,
     /// It was kept from an earlier proof.
     #[serde(skip)]
     pub kept: bool,
@@ -141,7 +145,31 @@ impl Replay {
             .filter(|cap| self.mask() & cap.bit() == 0);
         missing
             .filter(|cap| self.refusal(*cap, came).is_some())
+            .chain(
+                self.supposed
+                    .iter()
+                    .copied()
+                    .filter(|cap| self.fits(*cap, came)),
+            )
             .fold(0, |all, cap| all | cap.bit())
+    }
+
+    /// Whether what came of it is what comes of missing this capability, which a trace made elsewhere says
+    /// is needed.
+    fn fits(&self, cap: Cap, came: &Came) -> bool {
+        match came {
+            Came::Failed => {
+                let log = self.report.iter().flat_map(|report| &report.subject.log);
+                let mut lines = log.map(|line| line.to_ascii_lowercase());
+                // EPERM and EACCES, as programs say them.
+                lines.any(|line| {
+                    line.contains("operation not permitted") || line.contains("permission denied")
+                })
+            }
+            Came::Changed(differences) => (differences.iter())
+                .any(|difference| !difference.is_content() && shows(cap, difference)),
+            _ => false,
+        }
     }
 
     /// What shows that the difference is this capability's doing.

@@ -2,7 +2,7 @@
 //!
 //! [`planner`] says which sets to build with, knowing only what came of those before; [`judge`] what a
 //! replay came to, from its trace and its image; [`account`] makes the report of it all. These are pure.
-//! `proof` is one Dockerfile's as it goes on, `driver` carries out several side by side, `store` keeps
+//! `proof` is one Dockerfile's as it goes on, `driver` carries out several side by side, `jobs` does so in a cluster, `store` keeps
 //! replays, `context` tells one build context from another.
 
 pub mod account;
@@ -13,6 +13,8 @@ pub mod planner;
 pub mod context;
 #[cfg(feature = "trace")]
 pub mod driver;
+#[cfg(feature = "trace")]
+pub mod jobs;
 #[cfg(feature = "trace")]
 pub mod proof;
 #[cfg(feature = "trace")]

@@ -18,7 +18,7 @@ use crate::{
     compare::{self, Image, Layers, Noise, differences},
     interpret::interpret,
     record::Failure,
-    report::{Cap, Repeat, Report},
+    report::{Cap, Proven, Repeat, Report},
 };
 
 /// Builds with the starting set, at most: those whose images still differ in new ways by then are
@@ -74,6 +74,8 @@ pub struct Proof {
     free: usize,
     store: Store,
     end: Option<End>,
+    /// Whether its builds are traced.
+    trace: Trace,
     /// Texts that must not be shown.
     pub secrets: Vec<String>,
     /// What was seen of the build whose report is the proof's.
@@ -82,10 +84,22 @@ pub struct Proof {
     pub repeat: Repeat,
 }
 
+/// What is known of what its builds ask for.
+#[derive(Default)]
+enum Trace {
+    /// All that they do: they are traced.
+    #[default]
+    Each,
+    /// What a trace of the same build said, made elsewhere; nothing where there is none.
+    Elsewhere(Option<Box<Report>>),
+}
+
 /// What became of a build.
 pub enum Ended {
-    /// It was carried out: what was seen of it, and where its image is, if it ended well.
+    /// It was carried out: what was seen of it.
     Built(Box<Capture>),
+    /// It was carried out, and nothing was traced.
+    Untraced(Box<Report>),
     /// It was not.
     Failed(Failure),
 }
@@ -118,6 +132,7 @@ impl Proof {
             free: 1,
             store,
             end: None,
+            trace: Trace::Each,
             secrets: vec![],
             capture: None,
             repeat: Repeat::default(),
@@ -125,6 +140,40 @@ impl Proof {
         proof.resume(fresh);
         proof.judge();
         proof
+    }
+
+    /// Its builds are not traced. What a trace of the same build says that was made elsewhere, where there
+    /// is one: what it is sure of is tried first, and explains what fails without it.
+    pub fn untraced(mut self, elsewhere: Option<Report>) -> Self {
+        self.trace = Trace::Elsewhere(elsewhere.map(Box::new));
+        for replay in &mut self.replays {
+            replay.supposed = supposed(&self.trace, replay.mask());
+        }
+        if let Some(first) = self.observed.take() {
+            self.observe(first);
+        }
+        self.judge();
+        self
+    }
+
+    /// What the first build that ended well is known to ask for, by its own trace or another's.
+    fn observe(&mut self, own: Report) {
+        let report = match &self.trace {
+            Trace::Elsewhere(Some(elsewhere)) => Report {
+                subject: crate::report::Subject {
+                    engine: own.subject.engine.clone(),
+                    ..elsewhere.subject.clone()
+                },
+                ..(**elsewhere).clone()
+            },
+            Trace::Each | Trace::Elsewhere(None) => own,
+        };
+        match &self.trace {
+            // Any member may be needed.
+            Trace::Elsewhere(None) => self.planner.expect(self.hint, self.start),
+            _ => self.expect(&report),
+        }
+        self.observed = Some(report);
     }
 
     /// Takes up what is kept.
@@ -150,8 +199,7 @@ impl Proof {
             self.learn(at);
         }
         self.references = self.references.max(kept + usize::from(self.stale));
-        self.expect(&first);
-        self.observed = Some(first);
+        self.observe(first);
         self.free = 0;
     }
 
@@ -374,6 +422,7 @@ impl Proof {
             self.running.swap_remove(at);
         }
         let (mut replay, capture) = replay(trial, ended);
+        replay.supposed = supposed(&self.trace, trial.set);
         let succeeded = (replay.report.as_ref()).is_some_and(|r| r.subject.exit_status == Some(0));
         if replay.void.is_none() && succeeded {
             match compare::read_with(archive, &self.layers) {
@@ -386,8 +435,7 @@ impl Proof {
                 .report
                 .clone()
                 .unwrap_or_else(|| unreachable!("it has an image"));
-            self.expect(&report);
-            self.observed = Some(report);
+            self.observe(report);
             if let Some(capture) = &capture {
                 let _ = self.store.keep_capture(capture);
             }
@@ -489,6 +537,15 @@ impl Proof {
             repeat: self.repeat.clone(),
         };
         let mut report = account::report(observed, &self.replays, &self.noise, &end, &about);
+        let state = report.proof.as_ref().map(|proof| proof.state);
+        let is_enough = matches!(state, Some(Proven::Proved | Proven::Sufficient));
+        if is_enough && matches!(self.trace, Trace::Elsewhere(None)) {
+            // What was not seen cannot be missing from what replays have shown.
+            report.complete = true;
+            report.loss.unproven = None;
+            let note = "nothing was traced: the set is known by replays alone, and what asks for it is not";
+            report.notes.insert(0, note.into());
+        }
         account::hide(&mut report, &self.secrets);
         Some(report)
     }
@@ -510,16 +567,26 @@ fn replay(trial: &Trial, ended: Ended) -> (Replay, Option<Capture>) {
         report: None,
         image: None,
         void: None,
+        supposed: vec![],
         kept: false,
     };
     let capture = match ended {
+        Ended::Untraced(report) => {
+            carried_out(&mut replay, *report);
+            return (replay, None);
+        }
         Ended::Failed(Failure::Command(_, why) | Failure::Kcap(why)) => {
             replay.void = Some(format!("{why:#}"));
             return (replay, None);
         }
         Ended::Built(capture) => *capture,
     };
-    let report = interpret(&capture);
+    carried_out(&mut replay, interpret(&capture));
+    (replay, Some(capture))
+}
+
+/// Notes what a build came to.
+fn carried_out(replay: &mut Replay, report: Report) {
     replay.seconds = report.subject.duration_ms as f64 / 1000.0;
     if report.interrupted {
         replay.void = Some("it was interrupted".into());
@@ -529,7 +596,17 @@ fn replay(trial: &Trial, ended: Ended) -> (Replay, Option<Capture>) {
         replay.void = Some("it was killed for want of memory".into());
     }
     replay.report = Some(report);
-    (replay, Some(capture))
+}
+
+/// What a trace of another build says that it needs, and this one does not have.
+fn supposed(trace: &Trace, set: Set) -> Vec<Cap> {
+    match trace {
+        Trace::Elsewhere(Some(report)) => {
+            let missing = |cap: &&Cap| set & cap.bit() == 0;
+            report.required.iter().filter(missing).copied().collect()
+        }
+        Trace::Each | Trace::Elsewhere(None) => vec![],
+    }
 }
 
 /// As reports have it.

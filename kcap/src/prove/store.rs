@@ -4,9 +4,10 @@
 //! What is kept is a build's trace and what its image differs in, not the image.
 
 use std::{
+    env,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -20,7 +21,6 @@ use super::{judge::Replay, planner::Set};
 use crate::{
     capture::{self, Capture},
     compare::{self, Image},
-    launch::oci::cache::Cache,
 };
 
 /// Changes where older files cannot be read any more.
@@ -57,6 +57,37 @@ pub struct Inputs<'a> {
     pub start: Set,
 }
 
+/// Where replays are kept that nobody needs root for: `$XDG_CACHE_HOME/kcap/proofs`, else the same in
+/// `~/.cache`. They hold no programs, but what builds printed: only their owner can read them.
+///
+/// # Errors
+/// Where there is no such folder, or others can change it.
+pub fn own_place() -> Result<PathBuf> {
+    let absolute = |name| (env::var_os(name).map(PathBuf::from)).filter(|path| path.is_absolute());
+    let cache =
+        absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let cache = cache.context("there is no folder for replays: set XDG_CACHE_HOME")?;
+    let proofs = cache.join("kcap/proofs");
+    let cannot = || {
+        format!(
+            "cannot keep replays in {}: set XDG_CACHE_HOME",
+            proofs.display()
+        )
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&proofs)
+        .with_context(cannot)?;
+    let found = fs::metadata(&proofs).with_context(cannot)?;
+    ensure!(
+        found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0,
+        "others can change {}: set XDG_CACHE_HOME to a folder of your own",
+        proofs.display()
+    );
+    Ok(proofs)
+}
+
 /// The folder of one build. While it is open, no other kcap uses it.
 #[derive(Debug)]
 pub struct Store {
@@ -67,12 +98,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder of a build, and makes room for it.
+    /// Opens the folder of a build below `proofs`, and makes room for it.
     ///
     /// # Errors
     /// Where there is no place for it, or another kcap proves the same build now.
-    pub fn open(cache: &Cache, inputs: &Inputs<'_>) -> Result<Self> {
-        let proofs = cache.proofs();
+    pub fn open(proofs: &Path, inputs: &Inputs<'_>) -> Result<Self> {
         let mut hash = Sha256::new();
         // What is kept are reports: another kcap may come to others.
         hash.update(fs::read("/proc/self/exe").unwrap_or_default());
@@ -84,7 +114,7 @@ impl Store {
             .iter()
             .map(|b| format!("{b:02x}"))
             .collect();
-        make_room(&proofs, &name);
+        make_room(proofs, &name);
         Self::at(proofs.join(name))
     }
 

@@ -347,6 +347,9 @@ pub(super) fn drops(report: &Report) -> Option<String> {
 /// Which instructions were seen. Safe to show.
 pub(super) fn seen(report: &Report) -> String {
     let host = &report.host;
+    if host.hook.is_empty() && report.checks == 0 {
+        return "nothing: the builds were not traced".into();
+    }
     let coverage = &report.coverage;
     let all = [coverage.cached, coverage.skipped, coverage.unreached]
         .iter()

@@ -20,7 +20,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    interpret::syscall_name,
+    interpret::{steps::line::without_ansi, syscall_name},
     record::{Denied, Opened},
     report::{Cap, Identity},
 };
@@ -186,7 +186,7 @@ impl Owners {
             capability,
             program: denied.comm,
             syscall: denied.syscall.and_then(syscall_name),
-            line: denied.line,
+            line: without_ansi(denied.line.trim_end()),
         });
     }
 

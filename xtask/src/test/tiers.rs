@@ -1,6 +1,7 @@
 //! What each tier of tests runs.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -285,6 +286,7 @@ fn engines(tier: &mut Tier) -> Result<()> {
             )?;
         }
     }
+    cluster(tier)?;
     kaniko(tier)
 }
 
@@ -305,6 +307,20 @@ fn store(tier: &mut Tier) -> Result<()> {
             .args(TEST_ARGS)
             .current_dir(sh::workspace().join("kcap"))
             .envs(programs.environment()?),
+    )
+}
+
+/// Proofs in a cluster. There is none in a package, so that it may be absent: what a real one took and
+/// answered is held against kcap by the pure tests.
+fn cluster(tier: &mut Tier) -> Result<()> {
+    if env::var_os("KCAP_KUBERNETES_POD").is_none() {
+        tier.absent("no Kubernetes cluster: see kcap/tests/kubernetes.rs for what names one");
+        return Ok(());
+    }
+    tier.tests(
+        sh::cargo()
+            .args(["test", "--package", "kcap", "--test", "kubernetes", "--"])
+            .args(TEST_ARGS),
     )
 }
 

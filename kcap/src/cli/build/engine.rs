@@ -21,6 +21,8 @@ pub enum Kind {
     Podman,
     /// A bundle of kcap's own, run by runc or crun: needs no daemon
     Oci,
+    /// Jobs in a cluster, of kcap prove: nothing is traced there
+    Kubernetes,
 }
 
 /// The engine, ready to make containers, its name, and what to say about the choice.
@@ -38,6 +40,10 @@ pub fn open(kind: Kind) -> Result<(Box<dyn Engine>, &'static str, Vec<String>)> 
         Kind::Docker => "docker",
         Kind::Podman => "podman",
         Kind::Oci => "oci",
+        Kind::Kubernetes => bail!(
+            "--engine kubernetes is for kcap prove, which traces nothing: builds of a cluster are traced on \
+             its nodes, by kcap watch"
+        ),
     };
     match choose::CANDIDATES.iter().find(|(known, _)| *known == name) {
         Some((name, open)) => Ok((open()?, name, vec![])),

@@ -124,6 +124,11 @@ impl Ready {
         self.context.0.display().to_string()
     }
 
+    /// The folder of the context.
+    pub fn folder(&self) -> &Path {
+        &self.context.1
+    }
+
     /// What its build takes, where that of all is `request`.
     ///
     /// # Errors
