@@ -14,7 +14,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     kernel::{Raw, Ring},
-    route::{Opened, Router, Seen, Session},
+    opened::Opened,
+    route::{Router, Seen},
+    share::Session,
 };
 use crate::host::privileges;
 

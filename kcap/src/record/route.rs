@@ -4,40 +4,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
     path::{Path, PathBuf},
 };
 
-use kcap_common::abi::{
-    Key,
-    key::{NO_SYSCALL, creds},
-    record::{Enter, Evidence, Exec, TREE, exec_flag, how, kind},
-};
+use kcap_common::abi::record::{Enter, Exec, TREE, exec_flag, how, kind};
 
 use super::{
-    assemble::{Assembler, Executed, line, text},
-    filecaps::Reader,
-    inside,
     kernel::{Finish, Raw},
     living::Living,
+    opened::Opened,
+    share::{Denied, Session},
     strays::Strays,
 };
 use crate::host::cgroup::Layout;
-
-/// Commands that have a daemon start a container, with what runs in it at the end of their own
-/// command line.
-const ENGINES: [&[u8]; 8] = [
-    b"docker",
-    b"docker-compose",
-    b"podman",
-    b"nerdctl",
-    b"ctr",
-    b"crictl",
-    b"kubectl",
-    b"buildctl",
-];
-/// Most command lines of clients that are kept for one session.
-const CLIENTS: usize = 256;
 
 /// What the rest of kcap is told while it happens.
 #[derive(Debug)]
@@ -52,36 +31,6 @@ pub enum Seen {
     Denied(u64, Denied),
     /// The last process of a session has ended, or is about to: that one, and those before it.
     Idle(u64, Vec<u32>),
-}
-
-/// A refusal as it happens: what it comes to is known when the build has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
-    /// Number of the capability.
-    pub cap: u8,
-    /// Name of the task.
-    pub comm: String,
-    /// Number of the system call; none outside any.
-    pub syscall: Option<u16>,
-    /// The last line of the executor's log by then.
-    pub line: String,
-}
-
-/// How a session came to be, where an executor opened it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opened {
-    /// Lines of `/proc/PID/cgroup` then: they name the container.
-    pub cgroups: String,
-    /// The command line of the executor.
-    pub command: Vec<String>,
-    /// The executor's process id.
-    pub pid: u32,
-    /// `CLOCK_MONOTONIC` nanoseconds then.
-    pub time_ns: u64,
-    /// Those of its variables that were asked for.
-    pub variables: BTreeMap<String, String>,
-    /// It ran before the trace began.
-    pub late: bool,
 }
 
 /// How to sort.
@@ -104,34 +53,6 @@ impl Default for Sorting {
             room: usize::MAX,
         }
     }
-}
-
-/// One session's share.
-pub struct Session {
-    /// What was recorded.
-    pub assembler: Assembler,
-    /// Set where an executor opened it.
-    pub opened: Option<Opened>,
-    /// What its first executor builds, where that could be read.
-    pub dockerfile: Option<(PathBuf, Vec<u8>)>,
-    /// Command lines of the engines' clients that it ran.
-    clients: Vec<Vec<String>>,
-    /// An executor ran in it.
-    built: bool,
-    looked: bool,
-    told: u64,
-    /// What its first executor could have at most.
-    bounding: Option<u64>,
-    /// Refusals that were told, as a mask.
-    denied: u64,
-    /// The last line of the executor's log.
-    line: String,
-    /// Files that its programs executed.
-    files: Reader,
-    /// Its processes, and those that ended.
-    living: Living,
-    /// What was nobody's before it began.
-    before: Strays,
 }
 
 /// A session of which nothing is kept any more: its processes that are left.
@@ -220,8 +141,8 @@ impl Router {
             // Where all are watched, nobody asks who started which.
             Raw::Exec(e) => session.meet(e, clients),
             Raw::Phase(p) => {
-                session.line = line(p);
-                tell(Seen::Line(id, session.line.clone()));
+                let line = session.logged(p);
+                tell(Seen::Line(id, line));
             }
             Raw::Evidence(e) if power => {
                 if let Some(denied) = session.denied(e) {
@@ -230,9 +151,7 @@ impl Router {
             }
             _ => {}
         }
-        let files = &mut session.files;
-        let read = &mut |file: &Executed<'_>| files.read(file);
-        session.assembler.take(raw, read);
+        session.take(raw);
     }
 
     /// The session that a record belongs to. An executor that has one of its own is told.
@@ -304,7 +223,7 @@ impl Router {
         };
         // Of those that ran before, it is not known which started which.
         let late = session.opened.as_ref().is_some_and(|opened| opened.late);
-        if of.built || !session.built || late {
+        if of.built || !session.is_built() || late {
             return;
         }
         session.assembler.left(e.previous, e.time);
@@ -326,7 +245,7 @@ impl Router {
         tell(Seen::Opened(id, opened.clone()));
         let new = self.session(id);
         new.opened = Some(opened);
-        (new.assembler).take(Raw::Enter(enter), &mut |_| Default::default());
+        new.take(Raw::Enter(enter));
         let of = Of {
             session: id,
             built: true,
@@ -384,9 +303,7 @@ impl Router {
     /// Tells how many checks were counted, where that has changed.
     pub fn progress(&mut self, tell: &mut dyn FnMut(Seen)) {
         for (id, session) in &mut self.sessions {
-            let now = session.assembler.checks();
-            if now != session.told {
-                session.told = now;
+            if let Some(now) = session.progress() {
                 tell(Seen::Checks(*id, now));
             }
         }
@@ -426,15 +343,11 @@ impl Router {
             self.gone.insert(id, gone);
             match &mut all {
                 None => all = Some(session),
-                Some(all) => {
-                    all.assembler.absorb(session.assembler);
-                    all.opened = all.opened.take().or(session.opened);
-                    all.dockerfile = all.dockerfile.take().or(session.dockerfile);
-                }
+                Some(all) => all.absorb(session),
             }
         }
         if let Some(all) = &mut all {
-            all.assembler.suffer(self.strays.since(all.before));
+            all.suffer(self.strays);
         }
         all
     }
@@ -510,122 +423,10 @@ impl Router {
         Some(of.session)
     }
 
-    /// The control groups of a process, in the lines of `/proc/PID/cgroup`. The group of its session is
-    /// known by its id, which outlives the process by some milliseconds and waits for no lock: the
-    /// kernel writes that file under the one that it makes and removes groups with. Where that says of
-    /// no container, it is the file.
-    fn cgroups(&self, session: u64, pid: u32) -> String {
-        let layout = self.layout.as_ref().filter(|_| session & TREE == 0);
-        let own = layout.and_then(|layout| layout.line(session));
-        if let Some(own) = own.as_ref().filter(|own| names_container(own)) {
-            return own.clone();
-        }
-        let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        match own {
-            Some(own) if lines.is_empty() => own,
-            _ => lines,
-        }
-    }
-
     /// Looks at a process that is about to run the executor, in this session.
     fn read(&self, session: u64, pid: u32, time_ns: u64) -> Opened {
-        // What is gone first comes first.
-        let command = inside::command(pid);
-        let variables = inside::variables(pid, &self.sorting.variables);
-        Opened {
-            cgroups: self.cgroups(session, pid),
-            command,
-            variables,
-            pid,
-            time_ns,
-            late: false,
-        }
-    }
-}
-
-/// Whether lines of control groups name a container: by an id of 64 hexadecimal digits.
-fn names_container(lines: &str) -> bool {
-    lines
-        .split(|c: char| !c.is_ascii_hexdigit())
-        .any(|part| part.len() == 64)
-}
-
-/// Whether a path, as the kernel side gives it, is that of an engine's client.
-fn is_client(path: &[u8]) -> bool {
-    let path = path.split(|&b| b == 0).next().unwrap_or_default();
-    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
-    ENGINES.contains(&name)
-}
-
-impl Session {
-    fn new(base: u64, room: usize, before: Strays) -> Self {
-        Self {
-            assembler: Assembler::bounded(base, room),
-            opened: None,
-            dockerfile: None,
-            clients: vec![],
-            built: false,
-            looked: false,
-            told: 0,
-            bounding: None,
-            denied: 0,
-            line: String::new(),
-            files: Reader::default(),
-            living: Living::default(),
-            before,
-        }
-    }
-
-    /// The refusal that a sample shows, where it is news: of what the build's own programs asked for and
-    /// its container does not hold.
-    fn denied(&mut self, e: &Evidence) -> Option<Denied> {
-        let Key {
-            cap,
-            result,
-            creds,
-            syscall,
-            ..
-        } = e.key;
-        let bit = 1u64.checked_shl(cap.into()).unwrap_or(0);
-        let lacks = self.bounding.is_some_and(|bounding| bounding & bit == 0);
-        if result == 0 || creds != creds::OWN || !lacks || bit == 0 || self.denied & bit != 0 {
-            return None;
-        }
-        self.denied |= bit;
-        Some(Denied {
-            cap,
-            comm: text(&e.comm),
-            syscall: (syscall != NO_SYSCALL).then_some(syscall),
-            line: self.line.clone(),
-        })
-    }
-
-    /// Looks at what is executed while it is there.
-    fn meet(&mut self, e: &Exec, clients: bool) {
-        if e.flags & exec_flag::EXECUTOR != 0 {
-            self.built = true;
-            self.bounding.get_or_insert(e.caps[3]);
-            self.look(e.tgid);
-        }
-        if clients && is_client(&e.path) && self.clients.len() < CLIENTS {
-            self.clients.push(inside::command(e.tgid));
-        }
-    }
-
-    /// Reads what the first executor builds.
-    fn look(&mut self, pid: u32) {
-        if !std::mem::replace(&mut self.looked, true) {
-            self.dockerfile = inside::dockerfile(pid, &inside::command(pid));
-            let text = self.dockerfile.as_ref().map_or(0, |(_, text)| text.len());
-            self.assembler.charge(text);
-        }
-    }
-}
-
-impl Opened {
-    /// A container of this id is in the path of its cgroup.
-    pub fn is_container(&self, id: &str) -> bool {
-        !id.is_empty() && self.cgroups.contains(id)
+        let (variables, layout) = (&self.sorting.variables, self.layout.as_ref());
+        Opened::read(session, pid, time_ns, variables, layout)
     }
 }
 

@@ -17,8 +17,10 @@ use super::{
     collect::{Collector, Pick},
     kernel::{Config, Finish, Open, Raw, Tracer, object_sha256},
     mask::Mask,
-    route::{Opened, Router, Seen, Session, Sorting},
+    opened::Opened,
+    route::{Router, Seen, Sorting},
     session::Options,
+    share::Session,
     subject::{self, monotonic_ns, wall_ns},
 };
 use crate::{

@@ -1,11 +1,12 @@
 //! All builds on this host that others start: each executor opens a session in the kernel, and each
 //! session is a capture of its own as soon as its container is empty.
 
+mod losses;
+mod over;
+mod running;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -19,20 +20,19 @@ use tokio::{
     time::{Instant as Moment, sleep_until},
 };
 
+pub use self::over::Over;
+use self::{losses::Losses, running::Running};
 use super::{
     Failure,
     kernel::{Finish, Open},
     late,
-    mask::Mask,
-    route::{Denied, Opened, Seen, Session, Sorting},
+    opened::Opened,
+    route::{Seen, Sorting},
     session::Options,
+    share::Denied,
     signals::{Listener, Signals},
-    subject::{self, monotonic_ns, wall_ns},
-    trace::{Described, Ended, Trace},
-};
-use crate::{
-    capture::{Capture, Subject},
-    host::cgroup::pids,
+    subject::monotonic_ns,
+    trace::{Described, Trace},
 };
 
 /// Between two looks at a session whose last process ends.
@@ -46,12 +46,8 @@ const FIGURES: Duration = Duration::from_secs(1);
 /// How long a session that is over may wait for its counts, where the kernel side has no room to hand
 /// them over. Then they are lost, and that is said.
 const COUNTS: Duration = Duration::from_secs(10);
-/// Changes of what was lost that are kept.
-const SNAPSHOTS: usize = 64;
 /// How often what is left of sessions that nobody wants is looked through.
 const LEFT: Duration = Duration::from_secs(10);
-/// How long a process that ended may be about to.
-const DYING: Duration = Duration::from_secs(5);
 /// Most sessions at once in one container.
 const EACH: usize = 16;
 
@@ -104,82 +100,6 @@ pub struct Figures {
     pub programs: Vec<(&'static str, u64, u64)>,
 }
 
-/// A session that is over, as it came from the kernel.
-pub struct Over {
-    session: Session,
-    opened: Opened,
-    end: Finish,
-    trace: Described,
-    interrupted: bool,
-    started_ns: u64,
-    duration: Duration,
-}
-
-impl std::fmt::Debug for Over {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Over")
-            .field("opened", &self.opened)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Over {
-    fn new(
-        running: Running,
-        session: Session,
-        end: Finish,
-        trace: Described,
-        interrupted: bool,
-    ) -> Self {
-        let took = wall_ns().saturating_sub(running.started_ns);
-        Self {
-            session,
-            end,
-            trace,
-            interrupted,
-            opened: running.opened,
-            started_ns: running.started_ns,
-            duration: Duration::from_nanos(took),
-        }
-    }
-
-    /// Bytes that it takes, roughly.
-    pub fn size(&self) -> usize {
-        self.session.assembler.size()
-    }
-
-    /// It took more than it may, and what was beyond is lost.
-    pub fn is_over_bounds(&self) -> bool {
-        self.session.assembler.is_full()
-    }
-
-    /// Puts its capture together; `note` gets lines for people.
-    pub fn capture(self, note: &mut dyn FnMut(String)) -> Capture {
-        let (shown, secrets) = subject::masked_texts(&self.opened.command);
-        let ended = Ended {
-            status: None,
-            interrupted: self.interrupted,
-            timed_out: false,
-            started_ns: self.started_ns,
-            duration: self.duration,
-        };
-        let subject = Subject {
-            late: self.opened.late,
-            ..subject::subject(shown, self.session.dockerfile.as_ref(), None, &ended)
-        };
-        let mut capture = self.trace.capture(
-            self.session.assembler,
-            &self.end,
-            subject,
-            self.interrupted,
-            &Mask::new(secrets),
-            note,
-        );
-        capture.subject.exit_status = late::status(&capture);
-        capture
-    }
-}
-
 /// Watches until a signal ends it, and tells what happens. `leave` takes sessions that nobody wants.
 ///
 /// # Errors
@@ -198,62 +118,6 @@ pub fn watch(
         .block_on(run(on, leave, scope, options, signals))
 }
 
-/// A session that is open.
-struct Running {
-    opened: Opened,
-    /// Where its container's processes are, where it has a cgroup of its own.
-    cgroup: Option<PathBuf>,
-    /// Processes that ended last, once none was left, and when that was.
-    last: Option<(Vec<u32>, Instant)>,
-    /// What was lost before it began.
-    before: Finish,
-    started_ns: u64,
-    /// Seen to be over, and not taken yet.
-    over: Option<Instant>,
-}
-
-impl Running {
-    /// None of its processes is left, nor any in its container.
-    fn is_over(&mut self) -> bool {
-        match (&self.cgroup, &mut self.last) {
-            (Some(cgroup), _) => is_empty(cgroup),
-            (None, Some((last, since))) => {
-                // Their ids may be others' by then.
-                last.retain(|&pid| since.elapsed() < DYING && !is_gone(pid));
-                last.is_empty()
-            }
-            (None, None) => false,
-        }
-    }
-}
-
-/// Whether a group has no process any more, nor one below it, or is no more. What cannot be told is taken
-/// for no.
-fn is_empty(cgroup: &Path) -> bool {
-    // Version 2 says so itself, once the last thread is gone.
-    match fs::read_to_string(cgroup.join("cgroup.events")) {
-        Ok(events) => events.lines().any(|line| line == "populated 0"),
-        Err(_) => match pids(cgroup) {
-            Ok(pids) => pids.is_empty(),
-            Err(e) => matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)),
-        },
-    }
-}
-
-/// Whether a process does nothing any more: there is none, or only what its parent has not read yet.
-fn is_gone(pid: u32) -> bool {
-    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        Err(e) => return matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
-    };
-    {
-        let state = stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.trim_start().chars().next());
-        matches!(state, None | Some('Z' | 'X'))
-    }
-}
-
 struct Watch<'a> {
     trace: Trace,
     /// What the trace has to tell.
@@ -263,8 +127,7 @@ struct Watch<'a> {
     on: &'a mut dyn FnMut(Event),
     scope: &'a Scope,
     running: HashMap<u64, Running>,
-    /// What was lost until when.
-    snapshots: VecDeque<(u64, Finish)>,
+    losses: Losses,
     described: Described,
     figures: Instant,
     /// When what is left of sessions that nobody wants is to be looked through; none where nothing is.
@@ -301,14 +164,15 @@ async fn run(
         on,
         scope,
         running: HashMap::new(),
-        snapshots: VecDeque::new(),
+        losses: Losses::default(),
         described,
         figures: Instant::now(),
         left: None,
         said: false,
     };
     let listener = signals.listen().context("cannot listen for signals")?;
-    watch.look()?;
+    let so_far = watch.trace.so_far()?;
+    watch.losses.keep(monotonic_ns(), so_far);
     watch.find(&options.matches)?;
     (watch.on)(Event::Watching);
     let went = watch.go(&mut leave, &listener).await;
@@ -351,31 +215,6 @@ impl Watch<'_> {
         // What is over by now is no interruption.
         self.sweep()?;
         Ok(())
-    }
-
-    /// Notes what was lost until now.
-    fn look(&mut self) -> Result<()> {
-        let so_far = self.trace.so_far()?;
-        self.keep(so_far);
-        Ok(())
-    }
-
-    /// Notes a change of what was lost, and when it was seen: later than it was.
-    fn keep(&mut self, so_far: Finish) {
-        let same = |(_, before): &(u64, Finish)| !so_far.since(before).is_loss();
-        if self.snapshots.back().is_some_and(same) {
-            return;
-        }
-        self.snapshots.push_back((monotonic_ns(), so_far));
-        if self.snapshots.len() > SNAPSHOTS {
-            self.snapshots.pop_front();
-        }
-    }
-
-    /// What was lost before a moment, at least: what cannot be told apart counts for a session.
-    fn before(&self, time_ns: u64) -> Finish {
-        let at = (self.snapshots.iter().rev()).find(|(when, _)| *when <= time_ns);
-        at.map(|(_, lost)| lost.clone()).unwrap_or_default()
     }
 
     /// Takes in builds that run already.
@@ -447,25 +286,15 @@ impl Watch<'_> {
                     (self.on)(Event::Refused(opened, why));
                     return Ok(SWEEP);
                 }
-                let behind = monotonic_ns().saturating_sub(opened.time_ns);
-                let cgroup = (id & TREE == 0).then(|| self.folder(id, &opened)).flatten();
-                self.running.insert(
-                    id,
-                    Running {
-                        before: self.before(opened.time_ns),
-                        started_ns: wall_ns().saturating_sub(behind),
-                        cgroup,
-                        last: None,
-                        over: None,
-                        opened: opened.clone(),
-                    },
-                );
+                let before = self.losses.before(opened.time_ns);
+                let running = Running::new(id, opened.clone(), before, &self.trace.layout);
+                self.running.insert(id, running);
                 (self.on)(Event::Opened(id, opened));
                 Ok(SWEEP)
             }
             Seen::Idle(id, last) => {
                 if let Some(running) = self.running.get_mut(&id) {
-                    running.last = Some((last, Instant::now()));
+                    running.idle(last);
                 }
                 Ok(Duration::ZERO)
             }
@@ -477,17 +306,6 @@ impl Watch<'_> {
             }
             Seen::Line(..) | Seen::Checks(..) => Ok(SWEEP),
         }
-    }
-
-    /// Where the processes of a container are.
-    fn folder(&self, id: u64, opened: &Opened) -> Option<PathBuf> {
-        let layout = &self.trace.layout;
-        layout.folder(id).or_else(|| {
-            let place = layout.place(&opened.cgroups)?;
-            let path = layout.mount.join(place.strip_prefix("/").unwrap_or(&place));
-            // As a cgroup namespace shows it, it can be another's.
-            (path.metadata().ok()?.ino() == id).then_some(path)
-        })
     }
 
     /// Nobody wants this one.
@@ -523,11 +341,10 @@ impl Watch<'_> {
         let mut over = vec![];
         let mut soon = false;
         for (&id, running) in &mut self.running {
-            if running.over.is_some() || running.is_over() {
-                running.over.get_or_insert(now);
+            if running.is_over(now) {
                 over.push(id);
             } else {
-                soon |= (running.last.as_ref()).is_some_and(|(_, since)| since.elapsed() < DYING);
+                soon |= running.is_ending();
             }
         }
         if !over.is_empty() {
@@ -561,8 +378,7 @@ impl Watch<'_> {
             let Some(running) = self.running.get(&id) else {
                 continue;
             };
-            let waited = running.over.map_or(Duration::ZERO, |since| since.elapsed());
-            if !handed && waited < COUNTS {
+            if !handed && running.waited() < COUNTS {
                 continue;
             }
             let Some(running) = self.running.remove(&id) else {
@@ -586,7 +402,7 @@ impl Watch<'_> {
             self.left.get_or_insert_with(|| Instant::now() + LEFT);
             self.trace.sweep()?;
         }
-        self.keep(so_far);
+        self.losses.keep(monotonic_ns(), so_far);
         Ok(handed)
     }
 
@@ -609,7 +425,7 @@ impl Watch<'_> {
             skipped: so_far.skipped.values().sum(),
             programs,
         }));
-        self.keep(so_far);
+        self.losses.keep(monotonic_ns(), so_far);
         Ok(())
     }
 
@@ -625,7 +441,7 @@ impl Watch<'_> {
             }
         }
         for (id, mut running) in running {
-            let cut = running.over.is_none() && !running.is_over();
+            let cut = !running.is_over(Instant::now());
             let Some(session) = finished.router.split_off(|other, _| other == id) else {
                 continue;
             };

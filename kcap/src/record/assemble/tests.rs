@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    capture::Capture,
+    record::{kernel::Finish, mask::Mask},
+};
 
 fn none(_: &Executed<'_>) -> FileCaps {
     FileCaps::None

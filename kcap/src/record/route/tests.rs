@@ -1,4 +1,4 @@
-use kcap_common::abi::record;
+use kcap_common::abi::{Key, record};
 
 use super::*;
 
@@ -225,10 +225,4 @@ fn what_was_lost_before_a_session_is_not_its_loss() {
         let capture = share.finish(&end, &Default::default(), &mut |_| HashMap::new());
         assert_eq!(capture.loss.checks, lost);
     }
-}
-
-#[test]
-fn clients_are_known_by_name() {
-    assert!(is_client(b"/usr/bin/docker\0rest") && is_client(b"podman"));
-    assert!(!is_client(b"/usr/bin/dockerd\0") && !is_client(b"\0"));
 }

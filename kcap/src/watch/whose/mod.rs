@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Error, Result, anyhow};
 
-use super::service::Ask;
+use super::owners::Ask;
 use crate::capture::Identity;
 
 /// Where Docker and podman listen.

@@ -11,8 +11,11 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::{super::store::Store, *};
-use crate::launch::{bases::reference::Reference, oci::image};
+use super::{answer::PIECE, site::MOST_MISSED, *};
+use crate::launch::{
+    bases::{reference::Reference, store::Store},
+    oci::image,
+};
 
 fn digest(bytes: &[u8]) -> String {
     image::written(&Sha256::digest(bytes))
@@ -21,6 +24,7 @@ fn digest(bytes: &[u8]) -> String {
 /// A served list of one image of one blob.
 struct Given {
     _dir: TempDir,
+    base: Arc<Base>,
     served: Served,
     blob: Vec<u8>,
     image: Vec<u8>,
@@ -45,15 +49,16 @@ impl Given {
         fs::write(from.join("manifest.json"), &image).unwrap();
         fs::write(from.join(digest(&blob).replace("sha256:", "")), &blob).unwrap();
         let kept = store.keep(&digest(&image), &list, &from, &making).unwrap();
-        let base = Base {
+        let base = Arc::new(Base {
             reference: Reference::parse("busybox:1").unwrap(),
             top: digest(&list),
             kept,
-        };
+        });
         let place = crate::launch::bases::place::find("oci", None).unwrap();
-        let served = Served::start(&[Arc::new(base)], place).unwrap();
+        let served = Served::start(std::slice::from_ref(&base), place).unwrap();
         Self {
             _dir: dir,
+            base,
             served,
             blob,
             image,
@@ -234,15 +239,7 @@ fn a_place_that_admits_others_admits_not_this() {
         },
         ..crate::launch::bases::place::find("oci", None).unwrap()
     };
-    let images: Vec<_> = given
-        .served
-        .site
-        .images
-        .values()
-        .flatten()
-        .cloned()
-        .collect();
-    let served = Served::start(&images, place).unwrap();
+    let served = Served::start(std::slice::from_ref(&given.base), place).unwrap();
     let mut stream = TcpStream::connect(served.address()).unwrap();
     let _ = stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n");
     let mut answer = Vec::new();
