@@ -182,6 +182,11 @@ impl<'a> Call<'a> {
             }
             if Instant::now() >= deadline {
                 // Where it is gone by now there is nothing to kill.
+                if !self.interruptible {
+                    // What it started, as what logs in to a cluster, is of its process group.
+                    // SAFETY: an integer; the child is not waited for yet, so that its id is no other's.
+                    unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+                }
                 let _ = child.kill();
                 let _ = child.wait();
                 bail!(

@@ -412,6 +412,11 @@ pub fn hide(report: &mut Report, secrets: &[String]) {
             }
         }
     };
+    report.subject.log.iter_mut().for_each(hide);
+    report.subject.context.iter_mut().for_each(hide);
+    (report.proof.iter_mut())
+        .filter_map(|proof| proof.reason.as_mut())
+        .for_each(hide);
     for capability in &mut report.capabilities {
         hide(&mut capability.reason);
         if let Some(proof) = &mut capability.proof {

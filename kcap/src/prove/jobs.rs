@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
     interpret::{interpret, steps::line::without_ansi},
     launch::kubernetes::{Cluster, End, Files, Job, ROOM, State},
     record::{Failure, Signals},
-    report::{Executor, Report},
+    report::{Cap, Executor, Report},
 };
 
 /// How long is waited for what.
@@ -85,6 +86,7 @@ pub fn prove(
         send,
         fetched,
         fetching: 0,
+        stopped: false,
         images: vec![],
         over,
         count: 0,
@@ -106,6 +108,8 @@ pub fn prove(
 struct Build {
     subject: usize,
     trial: Trial,
+    /// It has had a pod.
+    seen: bool,
     /// It was seen to run.
     started: bool,
     /// Since when something is in its way.
@@ -121,7 +125,6 @@ struct Build {
 /// A Job that was started.
 struct Started {
     builds: Vec<Build>,
-    parallel: usize,
     since: Instant,
     /// When it was asked last why nothing runs.
     asked: Option<Instant>,
@@ -149,6 +152,8 @@ struct Driver<'a> {
     send: mpsc::Sender<Fetched>,
     fetched: mpsc::Receiver<Fetched>,
     fetching: usize,
+    /// A signal came.
+    stopped: bool,
     /// Digests of all images that were pushed.
     images: Vec<String>,
     over: Vec<bool>,
@@ -167,15 +172,18 @@ impl Driver<'_> {
             if self.over.iter().all(|over| *over) {
                 return Ok(true);
             }
-            if signals.pending().is_some() {
+            if self.is_stopped(signals) {
                 return Ok(false);
             }
             self.plan();
-            self.start()?;
             if self.jobs.is_empty() && self.fetching == 0 && self.waiting.is_empty() {
                 return Ok(true);
             }
-            match self.look() {
+            let asked = self.start().and_then(|()| self.look());
+            if self.is_stopped(signals) {
+                return Ok(false);
+            }
+            match asked {
                 Ok(()) => blind = 0,
                 Err(why) if blind + 1 >= BLIND => return Err(why),
                 Err(why) => {
@@ -191,8 +199,16 @@ impl Driver<'_> {
                 .recv_timeout(until.saturating_duration_since(Instant::now()))
             {
                 self.take(fetched);
+                if self.is_stopped(signals) {
+                    return Ok(false);
+                }
             }
         }
+    }
+
+    fn is_stopped(&mut self, signals: &Signals) -> bool {
+        self.stopped |= signals.pending().is_some();
+        self.stopped
     }
 
     /// A line, once.
@@ -246,8 +262,8 @@ impl Driver<'_> {
     fn start(&mut self) -> Result<()> {
         loop {
             let taken = |job: &Started| {
-                let left = job.builds.iter().filter(|build| !build.ended).count();
-                left.min(job.parallel)
+                // One whose image is read takes a place as well: that of an archive.
+                job.builds.iter().filter(|build| !build.done).count()
             };
             let room = self
                 .parallel
@@ -260,13 +276,14 @@ impl Driver<'_> {
             else {
                 return Ok(());
             };
-            let builds = self.group(set);
-            self.start_job(set, builds, room)?;
+            let builds = self.group(set, room);
+            self.start_job(set, builds)?;
         }
     }
 
-    /// Takes those that wait for a build with this set and fit into one Job.
-    fn group(&mut self, set: Set) -> Vec<(usize, Trial)> {
+    /// Takes those that wait for a build with this set and fit into one Job. All of it runs at once: a pod
+    /// that does not end would keep others from their turn.
+    fn group(&mut self, set: Set, room: usize) -> Vec<(usize, Trial)> {
         let mut size = 0;
         let mut taken = vec![];
         let mut left = vec![];
@@ -274,7 +291,7 @@ impl Driver<'_> {
             let own = self.files.get(at).map_or(0, Files::size);
             // What the pod itself has is built by a Job of its own.
             let fits = taken.is_empty()
-                || taken.len() < MOST && !self.files.is_empty() && size + own <= ROOM;
+                || taken.len() < MOST.min(room) && !self.files.is_empty() && size + own <= ROOM;
             if trial.set == set && fits {
                 size += own;
                 taken.push((at, trial));
@@ -286,7 +303,7 @@ impl Driver<'_> {
         taken
     }
 
-    fn start_job(&mut self, set: Set, builds: Vec<(usize, Trial)>, room: usize) -> Result<()> {
+    fn start_job(&mut self, set: Set, builds: Vec<(usize, Trial)>) -> Result<()> {
         let name = format!("{}-{}", self.cluster.run(), self.count);
         self.count += 1;
         let files: Vec<&Files> = builds
@@ -300,7 +317,6 @@ impl Driver<'_> {
         let longest = times
             .collect::<Option<Vec<_>>>()
             .and_then(|all| all.into_iter().max());
-        let parallel = room.min(builds.len());
         let job = Job {
             name: &name,
             run: self.cluster.run(),
@@ -308,14 +324,18 @@ impl Driver<'_> {
             repository: self.cluster.repository(),
             files: &files,
             builds: builds.len(),
-            parallel,
             flags: self.cluster.flags(),
             deadline: longest.map(|longest| (longest + AROUND).as_secs()),
         };
-        self.cluster.start(&job)?;
+        if let Err(why) = self.cluster.start(&job) {
+            // It may be another time.
+            self.waiting.splice(0..0, builds);
+            return Err(why);
+        }
         let builds = builds.into_iter().map(|(subject, trial)| Build {
             subject,
             trial,
+            seen: false,
             started: false,
             stuck: None,
             ended: false,
@@ -324,7 +344,6 @@ impl Driver<'_> {
         });
         let started = Started {
             builds: builds.collect(),
-            parallel,
             since: Instant::now(),
             asked: None,
         };
@@ -340,14 +359,11 @@ impl Driver<'_> {
         for (name, job) in &mut self.jobs {
             for (index, build) in job.builds.iter_mut().enumerate() {
                 let is_there = (pods.iter()).any(|pod| pod.job == *name && pod.index == index);
-                if !build.started || build.ended || is_there {
+                build.seen |= is_there;
+                if !build.seen || build.ended || is_there {
                     build.gone = None;
                 } else if build.gone.get_or_insert_with(Instant::now).elapsed() >= patience.gone {
-                    over.push((
-                        name.clone(),
-                        index,
-                        Err("its pod was removed while it built".to_owned()),
-                    ));
+                    over.push((name.clone(), index, Err("its pod was removed".to_owned())));
                 }
             }
         }
@@ -388,7 +404,7 @@ impl Driver<'_> {
             match came {
                 Ok(end) => self.fetch(job, index, end),
                 Err(why) => {
-                    let failure = Failure::Kcap(anyhow::anyhow!(why));
+                    let failure = Failure::Kcap(anyhow!(why));
                     self.ended(&job, index, Ended::Failed(failure), Path::new(""));
                 }
             }
@@ -406,8 +422,14 @@ impl Driver<'_> {
                 continue;
             }
             job.asked = Some(Instant::now());
-            let Some(why) = self.cluster.obstacle(name) else {
-                continue;
+            let is_podless = !job.builds.iter().any(|build| build.seen);
+            let why = match self.cluster.obstacle(name) {
+                Some(why) => why,
+                // A large image can take long. That there is no pod at all is no matter of time.
+                None if is_podless && job.since.elapsed() >= patience.stuck => {
+                    format!("the cluster makes none: see kubectl describe job {name}")
+                }
+                None => continue,
             };
             // A policy does not change by itself, as a quota's use does.
             let is_final = why.contains("is forbidden") && !why.contains("exceeded quota");
@@ -433,7 +455,9 @@ impl Driver<'_> {
         else {
             return;
         };
-        build.ended = true;
+        if std::mem::replace(&mut build.ended, true) {
+            return;
+        }
         let number = self.archives;
         self.archives += 1;
         let archive = self.subjects[build.subject].proof.archive(number);
@@ -452,9 +476,14 @@ impl Driver<'_> {
         let (cluster, send) = (Arc::clone(self.cluster), self.send.clone());
         self.fetching += 1;
         thread::spawn(move || {
-            fetched.came = (fetched.end.digest.as_deref())
-                .context("Kaniko said no digest of its image: its version has no --digest-file")
-                .and_then(|digest| cluster.fetch(digest, &fetched.archive));
+            let read = || {
+                (fetched.end.digest.as_deref())
+                    .context("Kaniko said no digest of its image: its version has no --digest-file")
+                    .and_then(|digest| cluster.fetch(digest, &fetched.archive))
+            };
+            // Without word of it, nobody would stop waiting.
+            let came = panic::catch_unwind(AssertUnwindSafe(read));
+            fetched.came = came.unwrap_or_else(|_| Err(anyhow!("its image cannot be read")));
             // Where nobody listens any more, there is nobody to tell.
             let _ = send.send(fetched);
         });
@@ -471,11 +500,9 @@ impl Driver<'_> {
         };
         let ended = match fetched.came {
             Ok(()) => {
-                let report = untraced(
-                    &self.subjects[build.subject],
-                    self.cluster.as_ref(),
-                    &fetched.end,
-                );
+                let subject = &self.subjects[build.subject];
+                let set = build.trial.set;
+                let report = untraced(subject, self.cluster.as_ref(), set, &fetched.end);
                 Ended::Untraced(Box::new(report))
             }
             Err(why) => Ended::Failed(Failure::Kcap(why)),
@@ -487,7 +514,7 @@ impl Driver<'_> {
         let Some(job) = self.jobs.get_mut(name) else {
             return;
         };
-        let Some(build) = job.builds.get_mut(index) else {
+        let Some(build) = job.builds.get_mut(index).filter(|build| !build.done) else {
             return;
         };
         (build.ended, build.done) = (true, true);
@@ -522,6 +549,13 @@ impl Driver<'_> {
 
     /// Leaves nothing behind, as far as it is allowed.
     fn clear(&mut self) {
+        // First what others can see: reading images may take a while.
+        if let Err(why) = self.cluster.clear() {
+            self.watch.note(&format!(
+                "{}: Jobs of this proof may be left: {why:#}",
+                self.cluster.run()
+            ));
+        }
         // Images that are read now are of no use any more, and their archives are removed by the next
         // proof at the latest.
         while self.fetching > 0 {
@@ -530,12 +564,6 @@ impl Driver<'_> {
             };
             self.fetching -= 1;
             let _ = proof::remove(&fetched.archive);
-        }
-        if let Err(why) = self.cluster.clear() {
-            self.watch.note(&format!(
-                "{}: Jobs of this proof may be left: {why:#}",
-                self.cluster.run()
-            ));
         }
         self.images.sort();
         self.images.dedup();
@@ -555,7 +583,7 @@ impl Driver<'_> {
 }
 
 /// The report of a build of which nothing but its end is known.
-fn untraced(subject: &Subject, cluster: &dyn Cluster, end: &End) -> Report {
+fn untraced(subject: &Subject, cluster: &dyn Cluster, set: Set, end: &End) -> Report {
     let (path, text) = &subject.dockerfile;
     // Where the pod has its own, its bytes are not known.
     let text = Some(text).filter(|text| !text.is_empty());
@@ -590,6 +618,7 @@ fn untraced(subject: &Subject, cluster: &dyn Cluster, end: &End) -> Report {
         path: String::new(),
         given: Some(cluster.image().to_owned()),
     });
+    report.subject.capabilities = Cap::of_mask(set).collect();
     // Nothing could be seen.
     report.notes.clear();
     report.subject.log = end.log.iter().map(|line| without_ansi(line)).collect();

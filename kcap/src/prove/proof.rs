@@ -160,10 +160,9 @@ impl Proof {
     fn observe(&mut self, own: Report) {
         let report = match &self.trace {
             Trace::Elsewhere(Some(elsewhere)) => Report {
-                subject: crate::report::Subject {
-                    engine: own.subject.engine.clone(),
-                    ..elsewhere.subject.clone()
-                },
+                // What was built is this build's, whatever was traced.
+                subject: own.subject,
+                interrupted: own.interrupted,
                 ..(**elsewhere).clone()
             },
             Trace::Each | Trace::Elsewhere(None) => own,

@@ -70,7 +70,7 @@ pub fn check_replayed(flags: &[OsString]) -> Result<()> {
 }
 
 /// Whether an argument is the flag, with its value or before it.
-fn is(flag: &OsString, long: &str, short: Option<u8>) -> bool {
+pub fn is(flag: &OsString, long: &str, short: Option<u8>) -> bool {
     let flag = flag.as_bytes();
     match flag.strip_prefix(b"--") {
         Some(name) => name.split(|b| *b == b'=').next() == Some(long.as_bytes()),

@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::Write,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -26,8 +28,8 @@ use crate::{
     combine::{Build, Status, merge},
     input::{self, Keep},
     launch::{
-        Executor, Request, Seccomp,
-        kubernetes::{Cluster, Files, Pod, Real, pack, small},
+        Executor, Request, Seccomp, arguments,
+        kubernetes::{Cluster, Files, Pod, ROOM, Real, pack, small},
     },
     prove::{
         context,
@@ -227,6 +229,14 @@ pub fn run(args: &super::Args, out: &mut dyn Write) -> Result<u8> {
 fn check(given: &build::Args) -> Result<()> {
     flags::check(&given.kaniko, false)?;
     flags::check_replayed(&given.kaniko)?;
+    for flag in ["destination", "no-push", "digest-file"] {
+        let is_this =
+            |given: &OsString| flags::is(given, flag, (flag == "destination").then_some(b'd'));
+        ensure!(
+            !given.kaniko.iter().any(is_this),
+            "Kaniko's --{flag} is set by kcap: images of replays go to --results"
+        );
+    }
     for (flag, is_given) in [
         ("push", given.push),
         ("env", !given.env.is_empty()),
@@ -268,11 +278,14 @@ impl Setting<'_> {
         context: Option<String>,
         progress: &mut Progress,
     ) -> Result<Subject> {
-        let context = context.unwrap_or_default();
+        // What is in an address before the host lets one in.
+        let context = arguments::masked(&[&context.unwrap_or_default()], &[])
+            .shown
+            .concat();
         let seen = self.seen.of(dockerfile, None, progress);
         let place = fs::canonicalize(pod).unwrap_or_else(|_| pod.to_owned());
         // What the pod brings can be another each time: kept replays count once a build of now agrees.
-        let proof = self.proof("", &context, seen, Duration::ZERO)?;
+        let proof = self.proof("", "", seen, Duration::ZERO)?;
         Ok(self.subject((dockerfile.to_owned(), vec![]), context, &place, proof))
     }
 
@@ -296,6 +309,12 @@ impl Setting<'_> {
                 .then(|| pack(ready.folder()))
                 .transpose()?,
         };
+        ensure!(
+            files.size() <= ROOM,
+            "its Dockerfile and context have no room in a ConfigMap, which holds {} KB: put the context where \
+             the pod can read it, and name it by --context in the pod's args",
+            ROOM / 1000
+        );
         let mut hash = Sha256::new();
         hash.update(place.as_os_str().as_bytes());
         for file in [Some(&files.dockerfile), files.ignore.as_ref()] {
@@ -394,17 +413,33 @@ impl Seen {
     /// its own.
     fn of(&self, path: &Path, sha256: Option<&str>, progress: &mut Progress) -> Option<Report> {
         let reports = || self.0.iter().filter_map(|build| build.report.as_ref());
-        let same = reports().find(|report| {
-            sha256.is_some() && report.subject.dockerfile_sha256.as_deref() == sha256
-        });
-        let named = |report: &&Report| {
+        let digest = |report: &Report| report.subject.dockerfile_sha256.clone();
+        let same = reports().find(|report| sha256.is_some() && digest(report).as_deref() == sha256);
+        let mut named = reports().filter(|report| {
             let given = report.subject.dockerfile.as_deref().map(Path::new);
             given.is_some_and(|given| given == path || given.ends_with(path))
+        });
+        // Of several it cannot be told which is meant.
+        let named = match (named.next(), named.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
         };
-        let only = || (reports().count() == 1 && sha256.is_none()).then(|| reports().next());
-        let found = same
-            .or_else(|| reports().find(named))
-            .or_else(|| only().flatten());
+        let only = (sha256.is_none() && reports().count() == 1)
+            .then(|| reports().next())
+            .flatten();
+        let found = match same.or(named).or(only) {
+            Some(report)
+                if sha256.is_some() && digest(report).is_some_and(|of| Some(&*of) != sha256) =>
+            {
+                progress.note(&format!(
+                    "{}: the report of --seen is of another version of it: its capabilities are tried first, \
+                     and nothing is said of its lines",
+                    path.display()
+                ));
+                Some(without_places(report.clone()))
+            }
+            found => found.cloned(),
+        };
         if found.is_none() {
             progress.note(&format!(
                 "{}: no report of --seen says what it asks for, so that every member of the starting set \
@@ -412,6 +447,20 @@ impl Seen {
                 path.display()
             ));
         }
-        found.cloned()
+        found
     }
+}
+
+/// What a report says of capabilities, and not where.
+fn without_places(mut report: Report) -> Report {
+    report.steps.clear();
+    report.coverage = Default::default();
+    for capability in &mut report.capabilities {
+        capability.steps.clear();
+        capability.evidence.clear();
+    }
+    for decision in &mut report.decisions {
+        decision.steps.clear();
+    }
+    report
 }

@@ -56,10 +56,8 @@ pub struct Job<'a> {
     pub repository: &'a str,
     /// Files by index; without them, the pod's own are built, once.
     pub files: &'a [&'a Files],
-    /// How many builds it has.
+    /// How many builds it has; all run side by side.
     pub builds: usize,
-    /// How many run side by side.
-    pub parallel: usize,
     /// More flags for Kaniko.
     pub flags: &'a [String],
     /// Seconds that a build may take.
@@ -96,7 +94,7 @@ impl Job<'_> {
             "spec": {
                 "completionMode": "Indexed",
                 "completions": self.builds,
-                "parallelism": self.parallel.clamp(1, self.builds.max(1)),
+                "parallelism": self.builds,
                 "backoffLimitPerIndex": 0,
                 "ttlSecondsAfterFinished": LEFT,
                 "template": pod.template(&build, &self.labels())?,
@@ -220,7 +218,6 @@ mod tests {
             repository: "r:5000/t",
             files,
             builds,
-            parallel: 4,
             flags: &[],
             deadline: None,
         }
@@ -340,7 +337,6 @@ mod tests {
             repository: "127.0.0.1:5055/trials/app",
             files: &files,
             builds: 2,
-            parallel: 2,
             flags: &[],
             deadline: None,
         };

@@ -18,8 +18,8 @@ pub struct Kubectl {
     program: String,
     /// `--context` and `--namespace`.
     place: Vec<String>,
-    /// The namespace, as given.
-    pub namespace: Option<String>,
+    /// The cluster and the namespace, and the version of Kubernetes there.
+    pub identity: Vec<String>,
 }
 
 impl Kubectl {
@@ -35,12 +35,12 @@ impl Kubectl {
              kubectl get jobs works",
         )?;
         let given = [("context", context), ("namespace", namespace)].into_iter();
-        let this = Self {
+        let mut this = Self {
             program: program.to_owned(),
             place: given
                 .filter_map(|(flag, value)| Some(format!("--{flag}={}", value?)))
                 .collect(),
-            namespace: namespace.map(str::to_owned),
+            identity: vec![],
         };
         let version = this.json(&["version"])?;
         let minor = &version["serverVersion"]["minor"];
@@ -53,6 +53,21 @@ impl Kubectl {
             minor >= OLDEST,
             "the cluster has Kubernetes 1.{minor}: a proof takes 1.{OLDEST} or later"
         );
+        let cluster = match context {
+            Some(context) => context.to_owned(),
+            // Inside a cluster there is no such name.
+            None => this
+                .asked(&["config", "current-context"])
+                .unwrap_or_default(),
+        };
+        let version = version["serverVersion"]["gitVersion"]
+            .as_str()
+            .unwrap_or_default();
+        this.identity = vec![
+            cluster.trim().to_owned(),
+            namespace.unwrap_or_default().to_owned(),
+            version.to_owned(),
+        ];
         Ok(this)
     }
 
@@ -90,7 +105,13 @@ impl Kubectl {
     /// # Errors
     /// What the cluster says.
     pub fn warnings(&self) -> Result<Vec<Value>> {
-        self.list("events", &["--field-selector=type=Warning"])
+        let mut all = self.list("events", &["--field-selector=type=Warning"])?;
+        all.sort_by_key(|event| {
+            let time =
+                ["lastTimestamp", "eventTime"].map(|key| event[key].as_str().map(str::to_owned));
+            time.into_iter().flatten().max()
+        });
+        Ok(all)
     }
 
     fn list(&self, what: &str, flags: &[&str]) -> Result<Vec<Value>> {
@@ -138,9 +159,13 @@ impl Kubectl {
     }
 
     fn done(&self, words: &[&str]) -> Result<()> {
+        self.asked(words).map(drop)
+    }
+
+    fn asked(&self, words: &[&str]) -> Result<String> {
         let answer = Call::new(&self.program, self.words(words)).run()?;
         ensure!(answer.success, "kubectl {}: {}", words[0], answer.complaint);
-        Ok(())
+        Ok(answer.output)
     }
 
     fn json(&self, words: &[&str]) -> Result<Value> {

@@ -127,6 +127,11 @@ impl Real {
             "--results {repository}: it takes a repository that the pod can push to and skopeo can read, \
              as registry.example/team/trials, without a tag"
         );
+        ensure!(
+            !pod.destinations().iter().any(|own| own == repository),
+            "--results {repository} is where the pod's own images go, and those of replays are removed: give \
+             one of their own"
+        );
         let skopeo = runtime::program(OsStr::new("skopeo"));
         let skopeo = skopeo.as_deref().and_then(Path::to_str);
         let skopeo = skopeo
@@ -136,7 +141,7 @@ impl Real {
         Ok(Self {
             kubectl,
             skopeo: skopeo.to_owned(),
-            insecure: pod.is_insecure(&flags),
+            insecure: pod.is_insecure(&flags, repository.split('/').next().unwrap_or_default()),
             run: format!("kcap-{:08x}", rand()),
             repository: repository.to_owned(),
             pod,
@@ -152,13 +157,17 @@ impl Real {
     pub fn secrets(&self) -> Vec<String> {
         let own = self.pod.flags();
         let all: Vec<OsString> = own.iter().chain(&self.flags).map(OsString::from).collect();
-        arguments::kaniko_secrets(&all)
+        let mut secrets = arguments::kaniko_secrets(&all);
+        secrets.extend(self.pod.values());
+        secrets.retain(|secret| secret.len() >= arguments::LEAST);
+        secrets
     }
 
     /// All that bears on what a build comes to, beside its Dockerfile and context.
     pub fn identity(&self) -> Vec<String> {
-        let namespace = self.kubectl.namespace.clone().unwrap_or_default();
-        let mut all = vec![self.pod.identity(), namespace, "--".into()];
+        let mut all = vec![self.pod.identity()];
+        all.extend(self.kubectl.identity.iter().cloned());
+        all.push("--".into());
         all.extend(self.flags.iter().cloned());
         all
     }
@@ -247,6 +256,10 @@ impl Cluster for Real {
     }
 
     fn forget(&self, digest: &str) -> Result<()> {
+        ensure!(
+            !self.pod.is_reproducible(&self.flags),
+            "with --reproducible, an image may be another's as well: remove them by their tags"
+        );
         let insecure = self.insecure.then_some("--tls-verify=false");
         let address = self.address(digest);
         let words = ["delete"]

@@ -38,12 +38,11 @@ const DROPPED: &[(&str, Option<char>, bool)] = &[
 const DOCKERFILE: (&str, Option<char>, bool) = ("dockerfile", Some('f'), true);
 const CONTEXT: (&str, Option<char>, bool) = ("context", Some('c'), true);
 /// Flags by which a registry is asked without TLS, or without looking at its certificate.
-const INSECURE: [&str; 4] = [
-    "insecure",
-    "skip-tls-verify",
-    "insecure-registry",
-    "skip-tls-verify-registry",
-];
+const INSECURE: [&str; 2] = ["insecure", "skip-tls-verify"];
+/// The same, for one registry.
+const INSECURE_HOST: [&str; 2] = ["insecure-registry", "skip-tls-verify-registry"];
+/// Labels that a Job gives its pods: those of one that was made by a Job are not another's.
+const OTHERS: [&str; 3] = ["job-name", "controller-uid", "pod-template-hash"];
 
 /// A pod that builds an image with Kaniko.
 #[derive(Clone, Debug)]
@@ -101,6 +100,12 @@ impl Pod {
             .pointer("/spec/containers")
             .and_then(Value::as_array);
         let container = which(containers.map_or(&[], Vec::as_slice), container)?;
+        let is_map = |value: &Value| value.is_null() || value.is_object();
+        let own = &template["spec"]["containers"][container];
+        ensure!(
+            own.is_object() && is_map(&own["securityContext"]),
+            "the container that runs Kaniko, or its securityContext, is no map"
+        );
         let mut notes = vec![];
         let spec = &mut template["spec"];
         spec["restartPolicy"] = json!("Never");
@@ -159,7 +164,14 @@ impl Pod {
                 })
         };
         let all = Cap::known().fold(0, |all, cap| all | cap.bit());
-        Cap::DOCKER_DEFAULT & !mask(names("drop"), all) | mask(names("add"), all)
+        let (drop, add) = (names("drop"), names("add"));
+        let begins = if mask(drop, all) == all {
+            0
+        } else {
+            Cap::DOCKER_DEFAULT
+        };
+        // As containerd has it: what is dropped by name is, whatever is added.
+        (begins | mask(add, all)) & !mask(drop, 0)
     }
 
     /// The Dockerfile and the context that its own flags name.
@@ -168,14 +180,58 @@ impl Pod {
         (value(&flags, DOCKERFILE), value(&flags, CONTEXT))
     }
 
-    /// It reaches registries without TLS, or does not look at their certificates; with `flags` after its
+    /// It reaches this registry without TLS, or does not look at its certificate; with `flags` after its
     /// own.
-    pub fn is_insecure(&self, flags: &[String]) -> bool {
-        self.flags().iter().chain(flags).any(|flag| {
-            let name = flag.strip_prefix("--").unwrap_or_default();
-            let (name, value) = name.split_once('=').unwrap_or((name, ""));
-            INSECURE.contains(&name) && value != "false"
-        })
+    pub fn is_insecure(&self, flags: &[String], registry: &str) -> bool {
+        let own = self.flags();
+        let mut words = own.iter().chain(flags).map(String::as_str);
+        let mut found = false;
+        while let Some(word) = words.next() {
+            let name = word.strip_prefix("--").unwrap_or_default();
+            let (name, value) = match name.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (name, None),
+            };
+            if INSECURE.contains(&name) {
+                found |= value != Some("false");
+            } else if INSECURE_HOST.contains(&name) {
+                found |= value.or_else(|| words.next()) == Some(registry);
+            }
+        }
+        found
+    }
+
+    /// The repositories that it pushes to itself, without tags.
+    pub fn destinations(&self) -> Vec<String> {
+        let mut flags = self.flags();
+        let mut all = vec![];
+        while let Some(image) = value(&flags, DROPPED[0]) {
+            let image = image.split('@').next().unwrap_or_default();
+            let end = image.rfind('/').map_or(0, |slash| slash + 1);
+            let tag = image[end..]
+                .find(':')
+                .map_or(image.len(), |colon| end + colon);
+            all.push(image[..tag].to_owned());
+            let last = flags
+                .iter()
+                .rposition(|word| is_flag(word, DROPPED[0]).is_some());
+            flags.truncate(last.unwrap_or(0));
+        }
+        all
+    }
+
+    /// Equal builds give the same image, digest and all.
+    pub fn is_reproducible(&self, flags: &[String]) -> bool {
+        let own = self.flags();
+        let mut words = own.iter().chain(flags);
+        words.any(|word| word == "--reproducible" || word == "--reproducible=true")
+    }
+
+    /// Values of its variables, as far as they are written in it.
+    pub fn values(&self) -> Vec<String> {
+        let all = self.own()["env"].as_array().into_iter().flatten();
+        all.filter_map(|one| one["value"].as_str().map(str::to_owned))
+            .collect()
     }
 
     /// Its flags for Kaniko.
@@ -185,7 +241,7 @@ impl Pod {
 
     /// All that bears on what its build comes to, as one text.
     pub fn identity(&self) -> String {
-        self.template["spec"].to_string()
+        self.template.to_string()
     }
 
     /// Its program's words before Kaniko's flags, and those. The words are the entry point of the image
@@ -223,6 +279,7 @@ impl Pod {
     /// The template of a build's pod.
     pub fn template(&self, build: &Build<'_>, labels: &Value) -> Result<Value> {
         let (command, mut flags) = self.split()?;
+        flags.extend(build.flags.iter().cloned());
         for flag in DROPPED {
             drop_flag(&mut flags, *flag);
         }
@@ -232,7 +289,6 @@ impl Pod {
                 flags.push(format!("--{}={given}", flag.0));
             }
         }
-        flags.extend(build.flags.iter().cloned());
         flags.push("--cache=false".into());
         flags.push(format!("--destination={}", build.destination));
         flags.push(format!("--digest-file={MESSAGE}"));
@@ -242,7 +298,11 @@ impl Pod {
         let mut kept = Map::new();
         for key in ["labels", "annotations"] {
             if let Some(map) = metadata.as_ref().and_then(|all| all.get(key)?.as_object()) {
-                kept.insert(key.into(), Value::Object(map.clone()));
+                let mut map = map.clone();
+                map.retain(|name, _| {
+                    !OTHERS.contains(&name.as_str()) && !name.starts_with("batch.kubernetes.io/")
+                });
+                kept.insert(key.into(), Value::Object(map));
             }
         }
         template["metadata"] = Value::Object(kept);
@@ -412,7 +472,7 @@ metadata: {name: image, namespace: builds}
 spec:
   template:
     metadata:
-      labels: {app: image}
+      labels: {app: image, job-name: older, batch.kubernetes.io/controller-uid: x}
       name: ignored
     spec:
       restartPolicy: OnFailure
@@ -449,7 +509,8 @@ spec:
             pod.builds(),
             (Some("app/Dockerfile".into()), Some("git://host/app".into()))
         );
-        assert!(pod.is_insecure(&[]));
+        assert!(pod.is_insecure(&[], "r"));
+        assert_eq!(pod.destinations(), ["registry.example/app"]);
         let labels = json!({ "kcap-run": "r" });
         let template = pod.template(&build(Cap::FOWNER.bit()), &labels).unwrap();
         assert_eq!(
@@ -551,6 +612,8 @@ spec:
                 &pod("[{name: a, image: kaniko, command: [sh, -c, '/kaniko/executor']}]"),
                 "runs sh, and not Kaniko itself",
             ),
+            (&pod("[x]"), "is no map"),
+            (&pod("[{name: a, securityContext: yes}]"), "is no map"),
             (
                 &pod("[{name: a, image: kaniko, args: yes}]"),
                 "args is no list",
@@ -578,5 +641,31 @@ spec:
             pod.capabilities(),
             Cap::DOCKER_DEFAULT & !Cap::NET_RAW.bit()
         );
+    }
+
+    #[test]
+    fn what_is_added_and_dropped_is_not_held() {
+        let text = "spec: {containers: [{name: a, securityContext: {capabilities: {add: [ALL], drop: [SYS_ADMIN]}}}]}";
+        let set = Pod::read(text, None).unwrap().capabilities();
+        assert_eq!(set & Cap::SYS_ADMIN.bit(), 0);
+        assert_ne!(set & Cap::SYS_TIME.bit(), 0);
+    }
+
+    #[test]
+    fn a_registry_is_asked_without_tls_where_its_own_flag_says_so() {
+        let pod = |args: &str| {
+            let text = format!("spec: {{containers: [{{name: a, image: k, args: [{args}]}}]}}");
+            Pod::read(&text, None).unwrap()
+        };
+        let mirror = pod(
+            "--insecure-registry=mirror:5000, -d, r/a:1, --destination=r:5000/b@sha256:0, -d=r/c",
+        );
+        assert!(!mirror.is_insecure(&[], "r"));
+        assert!(mirror.is_insecure(&[], "mirror:5000"));
+        assert_eq!(mirror.destinations(), ["r/c", "r:5000/b", "r/a"]);
+        assert!(pod("--skip-tls-verify-registry, r").is_insecure(&[], "r"));
+        assert!(!pod("--insecure=false").is_insecure(&[], "r"));
+        assert!(pod("").is_insecure(&["--insecure".into()], "r"));
+        assert!(pod("--reproducible").is_reproducible(&[]));
     }
 }

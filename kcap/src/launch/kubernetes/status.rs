@@ -55,23 +55,26 @@ pub fn state(pod: &Value, container: &str) -> State {
     let (reason, phase) = (text(&status["reason"]), text(&status["phase"]));
     let own = list(&status["containerStatuses"]).find(|one| one["name"] == container);
     let state = own.map_or(&Value::Null, |own| &own["state"]);
-    let timed_out = reason == "DeadlineExceeded";
-    if let Some(ended) = state
-        .get("terminated")
-        .filter(|_| reason.is_empty() || timed_out)
-    {
-        // The kubelet says so of what it does not know any more.
-        if ended["reason"] != "ContainerStatusUnknown" {
-            return State::Ended(end(ended, timed_out));
-        }
+    let is_late = reason == "DeadlineExceeded";
+    // The kubelet says so of what it does not know any more.
+    let ended = (state.get("terminated")).filter(|end| end["reason"] != "ContainerStatusUnknown");
+    if let Some(ended) = ended {
+        let end = end(ended, is_late);
+        return match lost(pod, ended, &end) {
+            Some(why) => State::Lost(why),
+            None => State::Ended(end),
+        };
     }
-    if timed_out {
+    if is_late && state.get("running").is_some() {
         return State::Ended(End {
             exit_status: 137,
-            timed_out,
+            timed_out: true,
             started: text(&status["startTime"]),
             ..End::default()
         });
+    }
+    if is_late {
+        return State::Lost("its pod did not come to build in time".into());
     }
     if phase == "Failed" || phase == "Succeeded" {
         let failed = list(&status["initContainerStatuses"]).find(|one| {
@@ -93,7 +96,55 @@ pub fn state(pod: &Value, container: &str) -> State {
     if state.get("running").is_some() {
         return State::Running;
     }
-    State::Waiting(obstacle(status, state))
+    let inits = || list(&status["initContainerStatuses"]);
+    match obstacle(status, state) {
+        // What goes before the build is at work.
+        None if inits().any(|one| one["state"].get("running").is_some()) => State::Running,
+        why => State::Waiting(why),
+    }
+}
+
+/// Why the end of a container says nothing of its build, where it does not.
+fn lost(pod: &Value, ended: &Value, end: &End) -> Option<String> {
+    if end.exit_status == 0 || end.timed_out {
+        return None;
+    }
+    let status = &pod["status"];
+    let is_disrupted = list(&status["conditions"])
+        .any(|one| one["type"] == "DisruptionTarget" && one["status"] == "True");
+    if is_disrupted || !pod["metadata"]["deletionTimestamp"].is_null() {
+        return Some("its pod was removed".into());
+    }
+    let reason = status["reason"].as_str().unwrap_or_default();
+    if !reason.is_empty() {
+        let message = status["message"].as_str().unwrap_or_default();
+        return Some(
+            format!("its pod was ended: {reason} {message}")
+                .trim_end()
+                .to_owned(),
+        );
+    }
+    // Kaniko writes the digest before it pushes.
+    if ended["message"]
+        .as_str()
+        .is_some_and(|message| is_digest(message.trim()))
+    {
+        return Some(
+            "its image could not be pushed: see whether the pod may push to --results".into(),
+        );
+    }
+    let refused = end.log.iter().find(|line| {
+        [
+            "push permission",
+            "error pushing",
+            "DENIED:",
+            "UNAUTHORIZED:",
+            "TOOMANYREQUESTS:",
+        ]
+        .iter()
+        .any(|said| line.contains(said))
+    });
+    refused.map(|line| format!("a registry refused it: {line}"))
 }
 
 /// The last warning about a Job or one of its pods, of events in the order of time.
@@ -134,7 +185,7 @@ fn said(what: &Value) -> String {
     }
 }
 
-fn end(ended: &Value, timed_out: bool) -> End {
+fn end(ended: &Value, is_late: bool) -> End {
     let text = |key: &str| ended[key].as_str().unwrap_or_default().to_owned();
     let time = |key: &str| ended[key].as_str()?.parse::<Timestamp>().ok();
     let seconds = match (time("startedAt"), time("finishedAt")) {
@@ -155,7 +206,7 @@ fn end(ended: &Value, timed_out: bool) -> End {
         started: text("startedAt"),
         seconds,
         out_of_memory: ended["reason"] == "OOMKilled",
-        timed_out,
+        timed_out: is_late && exit_status != 0,
         digest,
         log: if exit_status == 0 {
             vec![]
@@ -285,6 +336,12 @@ mod tests {
             State::Lost("its init container clone failed: Error".into())
         );
         let late = pod(json!({ "phase": "Failed", "reason": "DeadlineExceeded" }));
+        assert!(matches!(state(&late, "build"), State::Lost(_)));
+        let late = pod(json!({
+            "phase": "Failed",
+            "reason": "DeadlineExceeded",
+            "containerStatuses": [{ "name": "build", "state": { "terminated": { "exitCode": 143 } } }],
+        }));
         assert!(matches!(
             state(&late, "build"),
             State::Ended(End {
@@ -346,8 +403,8 @@ mod tests {
                 "runs",
                 failed,
                 "waits",
-                "error building image: error building stage: failed to execute command: waiting for process \
-                 to exit: exit status 1",
+                // Its Job was being removed.
+                "lost: its pod was removed",
                 "waits",
                 "stuck: ErrImageNeverPull: Container image \"lab/none:1\" is not present with pull policy of \
                  Never",
@@ -363,5 +420,52 @@ mod tests {
         assert_eq!(warning(&events, "kcap-b71a7ced"), Some(why));
         assert_eq!(warning(&events, "kcap-b71a7ce"), None);
         assert_eq!(warning(&events, "kcap-b71a7ced-1"), None);
+    }
+
+    #[test]
+    fn what_came_from_outside_is_no_failure_of_the_build() {
+        let ended = |message: &str| {
+            json!({
+                "metadata": {},
+                "status": { "phase": "Failed", "containerStatuses": [
+                    { "name": "build", "state": { "terminated": { "exitCode": 1, "message": message } } },
+                ] },
+            })
+        };
+        let fails = ended("chown: /f: Operation not permitted");
+        assert!(matches!(state(&fails, "build"), State::Ended(_)));
+        let mut drained = fails.clone();
+        drained["metadata"]["deletionTimestamp"] = json!("2026-11-28T10:00:00Z");
+        assert_eq!(
+            state(&drained, "build"),
+            State::Lost("its pod was removed".into())
+        );
+        let mut preempted = fails;
+        preempted["status"]["conditions"] =
+            json!([{ "type": "DisruptionTarget", "status": "True" }]);
+        assert_eq!(
+            state(&preempted, "build"),
+            State::Lost("its pod was removed".into())
+        );
+        for message in [
+            DIGEST,
+            "error checking push permissions: DENIED: permission denied",
+            "GET https://r/v2/: UNAUTHORIZED: authentication required",
+        ] {
+            assert!(
+                matches!(state(&ended(message), "build"), State::Lost(_)),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_goes_before_the_build_is_a_sign_of_life() {
+        let cloning = pod(json!({
+            "phase": "Pending",
+            "containerStatuses": [{ "name": "build", "state": { "waiting": { "reason": "PodInitializing" } } }],
+            "initContainerStatuses": [{ "name": "clone", "state": { "running": {} } }],
+        }));
+        assert_eq!(state(&cloning, "build"), State::Running);
     }
 }
