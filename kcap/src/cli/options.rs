@@ -33,7 +33,7 @@ pub struct Tracing {
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = buckets, hide_short_help = true)]
     table_size: u32,
     /// System calls whose outcome can be open at once, a power of two
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = power_of_two, hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = power_of_two, hide_short_help = true)]
     slots: u32,
     /// Compute every result as well, and fail where it is not the kernel's
     #[arg(long, hide_short_help = true)]

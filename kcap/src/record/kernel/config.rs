@@ -83,7 +83,7 @@ impl Default for Config {
             cpus: 4096,
             ring_bytes: 8 << 20,
             tally_buckets: 1024,
-            slots: 2048,
+            slots: 16384,
         }
     }
 }
