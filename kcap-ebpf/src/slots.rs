@@ -92,21 +92,6 @@ fn claim(word: *mut u64, new: u64) -> bool {
     previous == 0
 }
 
-/// Gives the slot back of a thread that ends. One that is killed within a system call comes to no `sys_exit`:
-/// what it asked stays counted, and the slot would be no other thread's.
-#[inline(always)]
-pub fn abandon(owner: u64) {
-    let Some(slot) = of(owner) else {
-        return;
-    };
-    // SAFETY: a map value; fields other than `owner` are touched by the owner only, which runs this.
-    let slot = unsafe { &mut *slot };
-    // SAFETY: a plain load.
-    if unsafe { (&raw const slot.owner).read_volatile() } == owner {
-        release(slot);
-    }
-}
-
 /// Gives the slot back. Only its owner may. Whoever claims it next empties it: a store to it that
 /// came after this one would undo theirs.
 #[inline(always)]

@@ -1,11 +1,9 @@
 //! The end of a process in scope: `sched:sched_process_exit` of its last thread. The first thread
 //! can end before others, so the end is where `signal->live` has reached 0; two last threads that
-//! race may both say so, and userspace keeps the first. Each thread that ends gives back what it left open.
+//! race may both say so, and userspace keeps the first.
 
 use aya_ebpf::{
-    helpers::generated::{bpf_ktime_get_ns, bpf_task_pt_regs},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use kcap_common::abi::{
     loss,
@@ -15,7 +13,7 @@ use kcap_common::abi::{
 use crate::{
     globals::{self, field},
     mem::{Mem, Probed, Ptr, Typed},
-    scope, slots, tally,
+    scope, tally,
 };
 
 /// `SIGNAL_GROUP_EXIT` (include/linux/sched/signal.h).
@@ -30,9 +28,6 @@ pub fn kcap_exit(ctx: BtfTracePointContext) -> i32 {
     if entry == 0 {
         return 0;
     }
-    // SAFETY: the helper takes any task.
-    let regs = unsafe { bpf_task_pt_regs(task as *mut _) } as Ptr;
-    slots::abandon(slots::owner(regs));
     let signal = Probed::ptr(task, field!(task_signal));
     if Probed::u32(signal, field!(signal_live)) != 0 {
         return 0;

@@ -180,19 +180,31 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
     );
     // The files are whole; from here on a signal ends kcap as it ends any program.
     drop(signals);
+    conclude(args, outcomes, proved, true)
+}
+
+/// Shows what became of all proofs; gives the exit code.
+///
+/// # Errors
+/// Why nothing could be built, or what standard output says.
+fn conclude(
+    args: &Args,
+    mut outcomes: Outcomes<'_>,
+    proved: Result<(), Failure>,
+    traced: bool,
+) -> Result<u8> {
     if let Err(Failure::Command(_, why) | Failure::Kcap(why)) = proved {
         if outcomes.builds.iter().flatten().all(|b| b.report.is_none()) {
             return Err(why);
         }
         outcomes.trouble = true;
     }
-    let trouble = outcomes.trouble;
     let builds: Vec<Build> = outcomes.builds.into_iter().flatten().collect();
-    let code = exit_code(&builds, trouble, args.budget.is_some(), true);
-    if given.stdout_is_taken() {
+    let code = exit_code(&builds, outcomes.trouble, args.budget.is_some(), traced);
+    if args.build.stdout_is_taken() {
         return Ok(code);
     }
-    match build::show(given, builds, out) {
+    match build::show(&args.build, builds, outcomes.out) {
         Err(e) if !super::is_broken_pipe(&e) => Err(e),
         _ => Ok(code),
     }

@@ -17,14 +17,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    exit_code, hex,
+    conclude, hex,
     progress::{Outcomes, Progress},
 };
 use crate::{
-    cli::{
-        self,
-        build::{self, capabilities, find, flags, names, plan, results::Results},
-    },
+    cli::build::{self, capabilities, find, flags, names, plan, results::Results},
     combine::{Build, Status, merge},
     input::{self, Keep},
     launch::{
@@ -38,7 +35,7 @@ use crate::{
         proof::Proof,
         store::{self, Inputs, Store},
     },
-    record::{Failure, Signals, masked},
+    record::{Signals, masked},
     report::{Repeat, Report},
 };
 
@@ -207,22 +204,7 @@ pub fn run(args: &super::Args, out: &mut dyn Write) -> Result<u8> {
     );
     // The files are whole; from here on a signal ends kcap as it ends any program.
     drop(signals);
-    if let Err(Failure::Command(_, why) | Failure::Kcap(why)) = proved {
-        if outcomes.builds.iter().flatten().all(|b| b.report.is_none()) {
-            return Err(why);
-        }
-        outcomes.trouble = true;
-    }
-    let trouble = outcomes.trouble;
-    let builds: Vec<Build> = outcomes.builds.into_iter().flatten().collect();
-    let code = exit_code(&builds, trouble, args.budget.is_some(), false);
-    if given.stdout_is_taken() {
-        return Ok(code);
-    }
-    match build::show(given, builds, out) {
-        Err(e) if !cli::is_broken_pipe(&e) => Err(e),
-        _ => Ok(code),
-    }
+    conclude(args, outcomes, proved, false)
 }
 
 /// Checks what goes with a cluster of what other engines take.
