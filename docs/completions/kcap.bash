@@ -961,7 +961,7 @@ _kcap() {
             return 0
             ;;
         kcap__subcmd__watch)
-            opts="-o -v -h -V --out --captures --only --label --config --keep-days --keep-megabytes --webhook --docker-socket --cri-socket --metrics --max-sessions --session-memory --queue-memory --keep-capabilities --verbose --hook --match --argv --no-outcome --grace --ring-size --table-size --slots --verify --help --version"
+            opts="-o -v -h -V --out --captures --only --label --config --keep-days --keep-megabytes --webhook --docker-socket --cri-socket --metrics --max-sessions --session-memory --memory --queue-memory --keep-capabilities --verbose --hook --match --argv --no-outcome --grace --ring-size --table-size --slots --verify --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1016,6 +1016,10 @@ _kcap() {
                     return 0
                     ;;
                 --session-memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -191,6 +191,7 @@ complete -c kcap -n "__fish_kcap_using_subcommand watch" -l cri-socket -d 'Where
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l metrics -d 'Give figures for Prometheus there, time spent in BPF programs included' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l max-sessions -d 'Most builds at once; others are left out, and that is told' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l session-memory -d 'Memory that one build may take; what is beyond is lost, and its report says so' -r
+complete -c kcap -n "__fish_kcap_using_subcommand watch" -l memory -d 'Memory that all builds together may take: half of it in equal shares, the rest as they need it' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l queue-memory -d 'Memory for reports that cannot be written yet; beyond, the oldest are given up' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l hook -d 'How checks are seen: auto, tp_btf, fexit or kprobe' -r
 complete -c kcap -n "__fish_kcap_using_subcommand watch" -l match -d 'Path of the executor inside its container; several can be given' -r

@@ -34,7 +34,7 @@ pub static SETTINGS: Settings = Settings {
     matches: 0,
     hierarchy: 0,
     flusher: 0,
-    reserved: 0,
+    environment: 0,
     paths: [[0; MATCH_LEN]; MATCHES],
 };
 

@@ -66,6 +66,15 @@ impl Mem for Probed {
     }
 }
 
+/// The same number, of which the verifier does not know that it is: what a comparison says of the one it does
+/// not carry over to the other, and so walks what follows once for both.
+#[inline(always)]
+pub fn apart(mut n: u64) -> u64 {
+    // SAFETY: changes nothing.
+    unsafe { core::arch::asm!("{n} ^= 0", n = inout(reg) n, options(nomem, nostack)) };
+    n
+}
+
 /// The same number, of which the compiler knows nothing: it then compares the very register that it
 /// goes on to index with. Verifiers before 6.5 or so do not carry over what a comparison said to a
 /// copy on the stack.

@@ -309,6 +309,43 @@ fn a_session_over_its_bounds_is_marked_and_others_are_untouched() {
 }
 
 #[test]
+fn builds_that_take_all_memory_leave_the_others_their_share() {
+    let _one = alone();
+    let lab = Lab::new();
+    let (small, counts) = numbered(&lab, 5);
+    // Each takes about a megabyte, and may have half of one and an eighth of what is left.
+    let many: String = (0..1500).map(|_| "RUN truth setuid:1\n").collect();
+    let large = lab.dockerfile("Large", "FROM scratch", &many);
+    let mut watch = Watch::start(&lab, &["--memory", "3", "--max-sessions", "3"]);
+    let executor = lab.path("kaniko/executor");
+    let groups = ["one", "two"].map(Group::new);
+    let started = groups.each_ref().map(|group| {
+        let mut command = group.command(true, &executor);
+        command
+            .args(["-f", &large, "-c", "/"])
+            .stderr(Stdio::null());
+        command.spawn().expect("it starts")
+    });
+    watch.wait("opened", 2);
+    build(&lab, "three", &small);
+    for mut child in started {
+        assert!(child.wait().expect("it can be waited for").success());
+    }
+    let mut over = 0;
+    for line in watch.wait("report", 3) {
+        if line["over_bounds"] == true {
+            over += 1;
+            assert_eq!(line["complete"], false, "{line:#}");
+        } else {
+            is_whole(&watch.report(&line));
+            assert_eq!(all(&watch.capture(&line)), Counts::of(&counts));
+        }
+    }
+    assert_eq!(over, 2);
+    assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
+}
+
+#[test]
 fn settings_are_read_again_and_unwanted_builds_are_left_alone() {
     let _one = alone();
     let lab = Lab::new();

@@ -127,6 +127,10 @@ fields! {
     root_hierarchy = "cgroup_root"."hierarchy_id";
     /// Identity: the inode number of its folder.
     kn_id = "kernfs_node"."id";
+    /// Name of its folder.
+    kn_name = "kernfs_node"."name";
+    /// The folder above it (`parent` before 6.15).
+    kn_parent = "kernfs_node"."__parent" | "parent";
     /// What the caller named.
     bprm_filename = "linux_binprm"."filename";
     /// The interpreter, or the same.
@@ -147,6 +151,10 @@ fields! {
     mm_arg_start = "mm_struct"."arg_start";
     /// End of arguments.
     mm_arg_end = "mm_struct"."arg_end";
+    /// Where the environment begins.
+    mm_env_start = "mm_struct"."env_start";
+    /// Where it ends.
+    mm_env_end = "mm_struct"."env_end";
     /// Table of open files.
     files_fdt = "files_struct"."fdt";
     /// Its array.

@@ -22,6 +22,8 @@ pub mod kind {
     pub const UNASKED: u32 = 8;
     /// A [`super::Phase`].
     pub const PHASE: u32 = 9;
+    /// An [`super::Executor`].
+    pub const EXECUTOR: u32 = 10;
 }
 
 /// Deepest call path sampled.
@@ -32,6 +34,14 @@ pub const PATH_LEN: usize = 256;
 pub const ARGV_LEN: usize = 4096;
 /// Most bytes of a log line carried with a [`Phase`]; longer ones are cut and marked.
 pub const LINE_LEN: usize = 512;
+/// Most bytes of the names in a cgroup's path carried with an [`Executor`].
+pub const GROUPS_LEN: usize = 2048;
+/// Longest name in a cgroup's path, with its NUL.
+pub const GROUP_LEN: usize = 256;
+/// Most bytes of an executor's arguments carried with an [`Executor`].
+pub const ARGUMENTS_LEN: usize = 8192;
+/// Most bytes of an executor's environment carried with an [`Executor`].
+pub const ENVIRONMENT_LEN: usize = 16384;
 /// Bytes of a user buffer or path carried with an [`Unasked`].
 pub const DETAIL_LEN: usize = 256;
 
@@ -193,6 +203,33 @@ pub struct Exec {
     pub interp: [u8; 64],
 }
 
+/// A process is about to run the executor: where, and what it was given. Comes before the [`Enter`] and the
+/// [`Exec`] that say so, because the process may be over by the time that they are read. What is longer than
+/// its array is not carried.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Executor {
+    /// [`kind::EXECUTOR`].
+    pub kind: u32,
+    /// Process id.
+    pub tgid: u32,
+    /// Bytes used in `groups`; 0 where they do not fit.
+    pub groups_len: u32,
+    /// Bytes used in `arguments`.
+    pub arguments_len: u32,
+    /// Bytes used in `environment`.
+    pub environment_len: u32,
+    /// Always zero.
+    pub reserved: u32,
+    /// Names of its cgroup, of the hierarchy that defines the scope, and of those above it but the root:
+    /// each with its NUL, the innermost first.
+    pub groups: [u8; GROUPS_LEN],
+    /// NUL-separated arguments.
+    pub arguments: [u8; ARGUMENTS_LEN],
+    /// NUL-separated variables, where these are wanted.
+    pub environment: [u8; ENVIRONMENT_LEN],
+}
+
 /// The executor wrote to its standard output or error: what it does from here on is counted under
 /// a generation of its own, so that it can be told from what came before.
 #[repr(C)]
@@ -286,6 +323,7 @@ const _: () = {
     assert!(size_of::<Phase>() == 32 + LINE_LEN);
     assert!(size_of::<Exec>() == 16 + 24 + 40 + 24 + PATH_LEN + 64);
     assert!(size_of::<Argv>() == 16 + ARGV_LEN);
+    assert!(size_of::<Executor>() == 24 + GROUPS_LEN + ARGUMENTS_LEN + ENVIRONMENT_LEN);
     assert!(size_of::<Exit>() == 32);
     assert!(size_of::<Unasked>() == 8 + 24 + 8 + 48 + 16 + 8 + DETAIL_LEN);
 };

@@ -46,8 +46,8 @@ pub struct Settings {
     pub hierarchy: u32,
     /// Process id whose requests to hand over counts are heeded; 0: nobody's.
     pub flusher: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// 1: send the environment of executors.
+    pub environment: u32,
     /// Executor paths, NUL-terminated: a program executed under one is the executor.
     pub paths: [[u8; MATCH_LEN]; MATCHES],
 }

@@ -12,7 +12,9 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use kcap_common::abi::{
     loss,
-    record::{ARGV_LEN, Argv, Exec, PATH_LEN, TREE, exec_flag, how, kind},
+    record::{
+        ARGV_LEN, Argv, Exec, Executor, GROUP_LEN, GROUPS_LEN, PATH_LEN, TREE, exec_flag, how, kind,
+    },
     settings::{MATCH_LEN, MATCHES},
 };
 
@@ -20,7 +22,7 @@ use super::attach;
 use crate::{
     evidence,
     globals::{self, SETTINGS, field, setting},
-    mem::{Mem, Probed, Ptr, Typed},
+    mem::{Mem, Probed, Ptr, Typed, apart, opaque},
     scope, tally,
 };
 
@@ -35,11 +37,15 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
     let bprm: Ptr = ctx.arg(2);
     let tgid = Typed::u32(task, field!(task_tgid));
     let mut before = scope::of(tgid);
+    if before == 0 && setting!(open) == 0 {
+        return 0;
+    }
+    let executor = is_executor(bprm);
+    if apart(executor) != 0 && setting!(open) > 1 {
+        tell(task, tgid);
+    }
     if before == 0 {
-        if setting!(open) == 0 {
-            return 0;
-        }
-        before = open(task, bprm, tgid);
+        before = open(task, tgid, apart(executor));
         if before == 0 {
             return 0;
         }
@@ -98,12 +104,9 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         if setting!(argv) != 0 {
             flags |= exec_flag::ARGV;
         }
-        let executor = is_executor((&raw const (*e).path).cast());
-        if executor {
-            flags |= exec_flag::EXECUTOR;
-        }
-        (*e).flags = flags;
-        scope::set(tgid, program | if executor { scope::SLICED } else { 0 });
+        // Arithmetic, because a verifier follows each branch.
+        (*e).flags = flags | exec_flag::EXECUTOR * executor as u32;
+        scope::set(tgid, program | scope::SLICED * executor as u32);
     }
     // Userspace reads the file's capabilities while the file is there.
     entry.submit(tally::FORCE_WAKEUP);
@@ -111,6 +114,91 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
         argv(task, program);
     }
     0
+}
+
+/// Sends where a process is that runs the executor, and what it was given. Best effort: userspace looks
+/// itself where this is missing.
+#[inline(never)]
+fn tell(task: Ptr, tgid: u32) {
+    let Some(mut entry) = tally::RING.reserve::<Executor>(0) else {
+        return;
+    };
+    let e = entry.as_mut_ptr();
+    let mm = Probed::ptr(task, field!(task_mm));
+    // SAFETY: the reserved record, of which the lengths say what is written.
+    unsafe {
+        (*e).kind = kind::EXECUTOR;
+        (*e).tgid = tgid;
+        (*e).reserved = 0;
+        (*e).groups_len = names(scope::cgroup(task), &mut (*e).groups);
+        (*e).arguments_len = range(
+            Probed::u64(mm, field!(mm_arg_start)),
+            Probed::u64(mm, field!(mm_arg_end)),
+            &mut (*e).arguments,
+        );
+        (*e).environment_len = if setting!(environment) == 0 {
+            0
+        } else {
+            range(
+                Probed::u64(mm, field!(mm_env_start)),
+                Probed::u64(mm, field!(mm_env_end)),
+                &mut (*e).environment,
+            )
+        };
+    }
+    entry.submit(tally::wakeup());
+}
+
+/// Most cgroups in each other whose names are sent.
+const NESTED: u32 = 24;
+
+/// Writes the names of a cgroup and of those above it; gives how many bytes they take, 0 where they do not
+/// fit.
+#[inline(always)]
+fn names(cgroup: Ptr, to: &mut [u8; GROUPS_LEN]) -> u32 {
+    // By their folders, which takes fewer steps than by the groups themselves.
+    let mut at = Probed::ptr(cgroup, field!(cgroup_kn));
+    let mut len = 0u64;
+    let mut i = 0;
+    while i < NESTED {
+        let above = Probed::ptr(at, field!(kn_parent));
+        if above.is_null() {
+            return len as u32;
+        }
+        len = opaque(len);
+        if len > (GROUPS_LEN - GROUP_LEN) as u64 {
+            return 0;
+        }
+        let name = Probed::ptr(at, field!(kn_name));
+        // SAFETY: GROUP_LEN bytes are left from there, as was just seen; the helper checks its source.
+        let n = unsafe {
+            bpf_probe_read_kernel_str(
+                to.as_mut_ptr().add(len as usize).cast(),
+                GROUP_LEN as u32,
+                name.cast(),
+            )
+        };
+        if n <= 1 {
+            return 0;
+        }
+        len += n as u64;
+        at = above;
+        i += 1;
+    }
+    0
+}
+
+/// Copies what is between two addresses of the process; gives how many bytes, 0 where it cannot be had
+/// whole.
+#[inline(always)]
+fn range<const N: usize>(start: u64, end: u64, to: &mut [u8; N]) -> u32 {
+    let len = opaque(end.wrapping_sub(start));
+    if len > N as u64 {
+        return 0;
+    }
+    // SAFETY: no more than the array has; the helper checks its source.
+    let r = unsafe { bpf_probe_read_user(to.as_mut_ptr().cast(), len as u32, start as *const _) };
+    if r == 0 { len as u32 } else { 0 }
 }
 
 /// Most ancestors that are looked at when a session opens.
@@ -127,21 +215,12 @@ static PATH: PerCpuArray<[u8; PATH_LEN]> = PerCpuArray::with_max_entries(1, 0);
 /// runs in the host's mount namespace, or in the root cgroup, shares it with others: there only the
 /// executor's own descendants do.
 #[inline(never)]
-fn open(task: Ptr, bprm: Ptr, tgid: u32) -> u32 {
+fn open(task: Ptr, tgid: u32, executor: u64) -> u32 {
     let cgroup = scope::cgroup(task);
     if let Some(session) = scope::session(cgroup) {
         return attach::enter(task, tgid, session, how::CGROUP, GIVER);
     }
-    if setting!(open) < 2 {
-        return 0;
-    }
-    let Some(path) = PATH.get_ptr_mut(0) else {
-        return 0;
-    };
-    let filename = Probed::ptr(bprm, field!(bprm_filename));
-    // SAFETY: a map value of this CPU, which this program alone uses; the helper checks its source.
-    unsafe { bpf_probe_read_kernel_str(path.cast(), PATH_LEN as u32, filename.cast()) };
-    if !is_executor(path.cast()) {
+    if setting!(open) < 2 || executor == 0 {
         return 0;
     }
     evidence::begin();
@@ -168,9 +247,17 @@ fn open(task: Ptr, bprm: Ptr, tgid: u32) -> u32 {
     attach::enter(task, tgid, session, how::OPENED, GIVER)
 }
 
-/// Whether a path, in memory of `PATH_LEN` bytes, is one of the executor's.
+/// 1 where the path that is executed is one of the executor's, else 0. Arithmetic, because a verifier would
+/// walk all that follows once for each.
 #[inline(always)]
-fn is_executor(path: *const u8) -> bool {
+fn is_executor(bprm: Ptr) -> u64 {
+    let Some(path) = PATH.get_ptr_mut(0) else {
+        return 0;
+    };
+    let filename = Probed::ptr(bprm, field!(bprm_filename));
+    // SAFETY: a map value of this CPU, which this program alone uses; the helper checks its source.
+    unsafe { bpf_probe_read_kernel_str(path.cast(), PATH_LEN as u32, filename.cast()) };
+    let mut is = 0;
     let mut i = 0;
     while i < MATCHES {
         if (i as u32) < setting!(matches) {
@@ -181,14 +268,13 @@ fn is_executor(path: *const u8) -> bool {
                     MATCH_LEN as u32,
                     (&raw const SETTINGS.paths[i]).cast(),
                 )
-            };
-            if r == 0 {
-                return true;
-            }
+            } as u64;
+            // The highest bit is set unless it is 0.
+            is |= 1 - (opaque(r | r.wrapping_neg()) >> 63);
         }
         i += 1;
     }
-    false
+    is
 }
 
 /// Sends the argument vector.

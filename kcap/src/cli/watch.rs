@@ -87,6 +87,9 @@ pub struct Args {
     /// Memory that one build may take; what is beyond is lost, and its report says so
     #[arg(long, value_name = "MB", default_value_t = 64)]
     session_memory: usize,
+    /// Memory that all builds together may take: half of it in equal shares, the rest as they need it
+    #[arg(long, value_name = "MB", default_value_t = 1024)]
+    memory: usize,
     /// Memory for reports that cannot be written yet; beyond, the oldest are given up
     #[arg(long, value_name = "MB", default_value_t = 256)]
     queue_memory: usize,
@@ -154,7 +157,8 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let scope = Scope {
         sessions: args.max_sessions,
-        room: args.session_memory.saturating_mul(MB),
+        each: args.session_memory.saturating_mul(MB),
+        all: args.memory.saturating_mul(MB),
         variables: identity::variables(),
         alive: Notify::watchdog().unwrap_or(Duration::MAX),
         run_times,

@@ -12,7 +12,7 @@ use kcap_common::abi::{
     record::{self, exec_flag},
 };
 
-use super::{kernel::Raw, strays::Strays};
+use super::{kernel::Raw, room::Room, strays::Strays};
 use crate::capture::{Argv, Exec, FileCaps, LogLine, Origin, Program, Sets};
 
 /// Samples and needs kept in one capture at most; what is beyond counts as lost evidence.
@@ -33,8 +33,8 @@ mod cost {
 /// A capture under construction.
 pub struct Assembler {
     clock_base: u64,
-    /// Bytes that it may still take.
-    room: usize,
+    /// Bytes that it takes.
+    room: Room,
     /// It wanted more than that.
     full: bool,
     programs: BTreeMap<u32, Program>,
@@ -58,11 +58,11 @@ pub struct Assembler {
 impl Assembler {
     /// Starts one whose times count from `clock_base`, `CLOCK_MONOTONIC` nanoseconds.
     pub fn new(clock_base: u64) -> Self {
-        Self::bounded(clock_base, usize::MAX)
+        Self::bounded(clock_base, Room::of(usize::MAX))
     }
 
-    /// Starts one that keeps no more than some `room` bytes: what is beyond counts as lost.
-    pub fn bounded(clock_base: u64, room: usize) -> Self {
+    /// Starts one that keeps no more than there is `room` for: what is beyond counts as lost.
+    pub fn bounded(clock_base: u64, room: Room) -> Self {
         Self {
             clock_base,
             room,
@@ -102,17 +102,15 @@ impl Assembler {
         self.fits(bytes);
     }
 
+    /// Nothing more comes: from now on its memory is somebody else's to account for.
+    pub fn close(&mut self) {
+        self.room = Room::of(0);
+    }
+
     fn fits(&mut self, bytes: usize) -> bool {
-        match self.room.checked_sub(bytes) {
-            Some(left) => {
-                self.room = left;
-                true
-            }
-            None => {
-                self.full = true;
-                false
-            }
-        }
+        let fits = self.room.take(bytes);
+        self.full |= !fits;
+        fits
     }
 
     /// Takes one record. `read_caps` is asked for the capabilities of an executed file (process id,
@@ -130,6 +128,8 @@ impl Assembler {
             Raw::Fork(f) => self.fork(&f),
             Raw::Enter(e) => self.enter(&e),
             Raw::Exec(e) => self.exec(&e, read_caps),
+            // For whoever sorts them.
+            Raw::Executor(_) => {}
             Raw::Argv {
                 program,
                 full,

@@ -27,9 +27,17 @@ pub fn command(pid: u32) -> Vec<String> {
         // Nobody is helped by an error: what was read is what there is.
         let _ = file.take(COMMAND).read_to_end(&mut bytes);
     }
+    arguments(&bytes)
+}
+
+/// NUL-separated arguments.
+pub fn arguments(bytes: &[u8]) -> Vec<String> {
+    if bytes.is_empty() {
+        return vec![];
+    }
     bytes
         .strip_suffix(b"\0")
-        .unwrap_or(&bytes)
+        .unwrap_or(bytes)
         .split(|&b| b == 0)
         .map(|arg| String::from_utf8_lossy(arg).into_owned())
         .collect()
@@ -46,7 +54,12 @@ pub fn variables(pid: u32, wanted: &[String]) -> BTreeMap<String, String> {
         // As for the command line.
         let _ = file.take(COMMAND).read_to_end(&mut bytes);
     }
-    bytes
+    wanted_of(&bytes, wanted)
+}
+
+/// Those of NUL-separated variables that are wanted.
+pub fn wanted_of(environment: &[u8], wanted: &[String]) -> BTreeMap<String, String> {
+    environment
         .split(|&b| b == 0)
         .filter_map(|line| {
             let at = line.iter().position(|&b| b == b'=')?;
@@ -59,8 +72,24 @@ pub fn variables(pid: u32, wanted: &[String]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The Dockerfile that an executor with this command line builds, as it names it, and its bytes.
-pub fn dockerfile(pid: u32, command: &[String]) -> Option<(PathBuf, Vec<u8>)> {
+/// Where a process looks for files: what leads to them is held on to, so that the process may end.
+pub struct Site {
+    root: File,
+    cwd: PathBuf,
+}
+
+impl Site {
+    /// That of a process; `None` where it is over.
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self {
+            root: File::open(format!("/proc/{pid}/root")).ok()?,
+            cwd: std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?,
+        })
+    }
+}
+
+/// The Dockerfile that an executor with this command line builds there, as it names it, and its bytes.
+pub fn dockerfile(site: &Site, command: &[String]) -> Option<(PathBuf, Vec<u8>)> {
     let named = option(command, "--dockerfile", "-f").unwrap_or_else(|| "Dockerfile".into());
     let context = option(command, "--context", "-c").unwrap_or_else(|| "/workspace/".into());
     // Of the other kinds of context, Kaniko fetches the Dockerfile later.
@@ -68,12 +97,10 @@ pub fn dockerfile(pid: u32, command: &[String]) -> Option<(PathBuf, Vec<u8>)> {
         .strip_prefix("dir://")
         .unwrap_or(&context)
         .to_owned();
-    let root = File::open(format!("/proc/{pid}/root")).ok()?;
-    let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     // As Kaniko's resolveDockerfilePath (cmd/executor/cmd/root.go): as given, else in the context.
-    [cwd.join(&named), Path::new(&context).join(&named)]
+    [site.cwd.join(&named), Path::new(&context).join(&named)]
         .iter()
-        .find_map(|path| Some((named.clone().into(), read_in(&root, path).ok()?)))
+        .find_map(|path| Some((named.clone().into(), read_in(&site.root, path).ok()?)))
 }
 
 /// The value of an option in any of the forms that Kaniko's parser takes; the last one counts.

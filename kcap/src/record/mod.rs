@@ -12,6 +12,8 @@ mod late;
 mod living;
 mod mask;
 mod opened;
+mod reading;
+mod room;
 mod route;
 mod session;
 mod share;

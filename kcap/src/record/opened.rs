@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use kcap_common::abi::record::TREE;
 
-use super::inside;
+use super::{inside, kernel::Starting};
 use crate::host::cgroup::Layout;
 
 /// How a session came to be, where an executor opened it.
@@ -24,21 +24,48 @@ pub struct Opened {
     pub late: bool,
 }
 
+impl Starting {
+    /// Its command line, where that was told.
+    pub fn command(&self) -> Option<Vec<String>> {
+        (!self.arguments.is_empty()).then(|| inside::arguments(&self.arguments))
+    }
+
+    /// The path of its control group, where that was told.
+    fn group(&self) -> Option<String> {
+        let names = self.groups.strip_suffix(b"\0")?;
+        let mut path = String::new();
+        for name in names.rsplit(|&b| b == 0) {
+            path.push('/');
+            path.push_str(&String::from_utf8_lossy(name));
+        }
+        Some(path)
+    }
+}
+
 impl Opened {
-    /// Looks at a process that is about to run the executor, in this session. `variables`: names of those
-    /// that are wanted; `layout`: where control groups are found by their ids.
+    /// Looks at a process that is about to run the executor, in this session. `told`: what the kernel side
+    /// told of it; `variables`: names of those that are wanted; `layout`: where control groups are found
+    /// by their ids.
     pub fn read(
         session: u64,
         pid: u32,
         time_ns: u64,
+        told: Option<&Starting>,
         variables: &[String],
         layout: Option<&Layout>,
     ) -> Self {
         // What is gone first comes first.
-        let command = inside::command(pid);
-        let variables = inside::variables(pid, variables);
+        let command = told
+            .and_then(Starting::command)
+            .unwrap_or_else(|| inside::command(pid));
+        let variables = match told {
+            Some(told) if !told.environment.is_empty() => {
+                inside::wanted_of(&told.environment, variables)
+            }
+            _ => inside::variables(pid, variables),
+        };
         Self {
-            cgroups: cgroups(session, pid, layout),
+            cgroups: cgroups(session, pid, told, layout),
             command,
             variables,
             pid,
@@ -53,13 +80,16 @@ impl Opened {
     }
 }
 
-/// The control groups of a process, in the lines of `/proc/PID/cgroup`. The group of its session is
-/// known by its id, which outlives the process by some milliseconds and waits for no lock: the
-/// kernel writes that file under the one that it makes and removes groups with. Where that says of
-/// no container, it is the file.
-fn cgroups(session: u64, pid: u32, layout: Option<&Layout>) -> String {
-    let layout = layout.filter(|_| session & TREE == 0);
-    let own = layout.and_then(|layout| layout.line(session));
+/// The control groups of a process, in the lines of `/proc/PID/cgroup`. What the kernel side told comes
+/// first; then the group of its session, by its id: that outlives the process by some milliseconds and
+/// waits for no lock, while the kernel writes that file under the one that it makes and removes groups
+/// with. Where these say of no container, it is the file.
+fn cgroups(session: u64, pid: u32, told: Option<&Starting>, layout: Option<&Layout>) -> String {
+    let own = layout.and_then(|layout| match told.and_then(Starting::group) {
+        Some(path) => Some(layout.line_of(&path)),
+        None if session & TREE == 0 => layout.line(session),
+        None => None,
+    });
     if let Some(own) = own.as_ref().filter(|own| names_container(own)) {
         return own.clone();
     }
@@ -75,4 +105,49 @@ fn names_container(lines: &str) -> bool {
     lines
         .split(|c: char| !c.is_ascii_hexdigit())
         .any(|part| part.len() == 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cgroup::Kind;
+
+    #[test]
+    fn what_was_told_outlives_the_process() {
+        let layout = Layout {
+            kind: Kind::V1,
+            hierarchy: 7,
+            controller: Some("pids"),
+            mount: "/nonexistent".into(),
+            own: "/nonexistent".into(),
+        };
+        let id = "0123456789abcdef".repeat(4);
+        let told = Starting {
+            pid: u32::MAX,
+            groups: format!("{id}\0docker\0").into_bytes().into(),
+            arguments: b"/kaniko/executor\0-f\0a b\0"[..].into(),
+            environment: b"A=1\0CI_PROJECT_PATH=group/app\0"[..].into(),
+        };
+        let wanted = ["CI_PROJECT_PATH".to_owned()];
+        let opened = Opened::read(5, u32::MAX, 9, Some(&told), &wanted, Some(&layout));
+        assert_eq!(opened.cgroups, format!("7:pids:/docker/{id}\n"));
+        assert_eq!(opened.command, ["/kaniko/executor", "-f", "a b"]);
+        let variables = [("CI_PROJECT_PATH".to_owned(), "group/app".to_owned())];
+        assert_eq!(opened.variables, variables.into());
+        // Of what was too long to be told, nothing is left by now.
+        let untold = Opened::read(
+            5,
+            u32::MAX,
+            9,
+            Some(&Starting::default()),
+            &wanted,
+            Some(&layout),
+        );
+        let nothing = Opened {
+            pid: u32::MAX,
+            time_ns: 9,
+            ..Opened::default()
+        };
+        assert_eq!(untold, nothing);
+    }
 }

@@ -4,15 +4,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use kcap_common::abi::record::{Enter, Exec, TREE, exec_flag, how, kind};
 
 use super::{
-    kernel::{Finish, Raw},
+    kernel::{Finish, Raw, Starting},
     living::Living,
     opened::Opened,
+    reading::Dockerfile,
+    room::Pool,
     share::{Denied, Session},
     strays::Strays,
 };
@@ -41,8 +43,8 @@ pub struct Sorting {
     /// A container in which several executors run one after the other, or side by side, is several
     /// sessions: the second and later ones have one each.
     pub split: bool,
-    /// Bytes that a session may take.
-    pub room: usize,
+    /// Memory that sessions may take.
+    pub pool: Pool,
 }
 
 impl Default for Sorting {
@@ -50,7 +52,7 @@ impl Default for Sorting {
         Self {
             variables: vec![],
             split: false,
-            room: usize::MAX,
+            pool: Pool::endless(),
         }
     }
 }
@@ -73,6 +75,9 @@ struct Of {
     power: bool,
 }
 
+/// Most executors that are about to run.
+const STARTING: usize = 1024;
+
 /// Sorts records into sessions.
 pub struct Router {
     base: u64,
@@ -87,6 +92,8 @@ pub struct Router {
     /// ended by a line of the log: their threads may be in system calls whose outcome is to come.
     ended: Vec<u32>,
     ended_before: Vec<u32>,
+    /// Executors that are about to run, by process id, as the kernel side told it.
+    starting: HashMap<u32, Starting>,
     /// What names a generation that was never announced: its record was lost.
     strays: Strays,
 }
@@ -103,6 +110,7 @@ impl Router {
             gone: HashMap::new(),
             ended: vec![],
             ended_before: vec![],
+            starting: HashMap::new(),
             strays: Strays::default(),
         }
     }
@@ -115,7 +123,16 @@ impl Router {
 
     /// Takes one record; `tell` hears what others may want to know at once.
     pub fn take(&mut self, mut raw: Raw, tell: &mut dyn FnMut(Seen)) {
-        let Some(id) = self.place(&mut raw, tell) else {
+        if let Raw::Executor(starting) = raw {
+            self.expect(starting);
+            return;
+        }
+        let place = self.place(&mut raw, tell);
+        let starting = match &raw {
+            Raw::Exec(e) => self.starting.remove(&e.tgid),
+            _ => None,
+        };
+        let Some(id) = place else {
             self.strays.take(&raw);
             return;
         };
@@ -139,7 +156,7 @@ impl Router {
         let session = self.session(id);
         match &raw {
             // Where all are watched, nobody asks who started which.
-            Raw::Exec(e) => session.meet(e, clients),
+            Raw::Exec(e) => session.meet(e, starting, clients),
             Raw::Phase(p) => {
                 let line = session.logged(p);
                 tell(Seen::Line(id, line));
@@ -209,6 +226,8 @@ impl Router {
             Raw::Unasked(u) => self.of(u.key.program),
             Raw::Argv { program, .. } => self.of(*program),
             Raw::Exit(e) => self.of(e.program),
+            // Of no program yet.
+            Raw::Executor(_) => None,
         }
     }
 
@@ -375,10 +394,10 @@ impl Router {
     }
 
     /// What the first executor of these sessions builds, where that could be read.
-    pub fn dockerfile(&self, wanted: impl Fn(u64) -> bool) -> Option<(PathBuf, Vec<u8>)> {
-        (self.sessions.iter())
+    pub fn dockerfile(&mut self, wanted: impl Fn(u64) -> bool) -> Option<Dockerfile> {
+        (self.sessions.iter_mut())
             .filter(|(id, _)| wanted(**id))
-            .find_map(|(_, session)| session.dockerfile.clone())
+            .find_map(|(_, session)| session.dockerfile.end().cloned())
     }
 
     /// The sessions that executors opened, each with whether `session` had it started: the command line
@@ -407,8 +426,8 @@ impl Router {
     }
 
     fn session(&mut self, id: u64) -> &mut Session {
-        let (base, room, before) = (self.base, self.sorting.room, self.strays);
-        (self.sessions.entry(id)).or_insert_with(|| Session::new(base, room, before))
+        let (base, pool, before) = (self.base, &self.sorting.pool, self.strays);
+        (self.sessions.entry(id)).or_insert_with(|| Session::new(base, pool.room(), before))
     }
 
     fn of(&self, program: u32) -> Option<u64> {
@@ -426,7 +445,17 @@ impl Router {
     /// Looks at a process that is about to run the executor, in this session.
     fn read(&self, session: u64, pid: u32, time_ns: u64) -> Opened {
         let (variables, layout) = (&self.sorting.variables, self.layout.as_ref());
-        Opened::read(session, pid, time_ns, variables, layout)
+        let told = self.starting.get(&pid);
+        Opened::read(session, pid, time_ns, told, variables, layout)
+    }
+
+    /// An executor is about to run.
+    fn expect(&mut self, starting: Starting) {
+        if self.starting.len() >= STARTING {
+            // The records that were to follow were lost.
+            self.starting.clear();
+        }
+        self.starting.insert(starting.pid, starting);
     }
 }
 

@@ -1,8 +1,6 @@
 //! One session's share of what the kernel side sends: its records put together, and what is read on this
 //! host while its processes are there.
 
-use std::path::PathBuf;
-
 use kcap_common::abi::{
     Key,
     key::{NO_SYSCALL, creds},
@@ -13,9 +11,11 @@ use super::{
     assemble::{Assembler, line, text},
     filecaps::Reader,
     inside,
-    kernel::Raw,
+    kernel::{Raw, Starting},
     living::Living,
     opened::Opened,
+    reading::Reading,
+    room::Room,
     strays::Strays,
 };
 
@@ -53,8 +53,8 @@ pub struct Session {
     pub assembler: Assembler,
     /// Set where an executor opened it.
     pub opened: Option<Opened>,
-    /// What its first executor builds, where that could be read.
-    pub dockerfile: Option<(PathBuf, Vec<u8>)>,
+    /// What its first executor builds.
+    pub dockerfile: Reading,
     /// Command lines of the engines' clients that it ran.
     pub clients: Vec<Vec<String>>,
     /// Its processes, and those that ended.
@@ -77,12 +77,12 @@ pub struct Session {
 
 impl Session {
     /// Starts one whose times count from `base`, `CLOCK_MONOTONIC` nanoseconds, and that keeps no more
-    /// than some `room` bytes. `before`: what was nobody's until now.
-    pub fn new(base: u64, room: usize, before: Strays) -> Self {
+    /// than there is `room` for. `before`: what was nobody's until now.
+    pub fn new(base: u64, room: Room, before: Strays) -> Self {
         Self {
             assembler: Assembler::bounded(base, room),
             opened: None,
-            dockerfile: None,
+            dockerfile: Reading::default(),
             clients: vec![],
             living: Living::default(),
             built: false,
@@ -109,6 +109,9 @@ impl Session {
 
     /// The line that its executor wrote.
     pub fn logged(&mut self, phase: &Phase) -> String {
+        if let Some(bytes) = self.dockerfile.poll() {
+            self.assembler.charge(bytes);
+        }
         self.line = line(phase);
         self.line.clone()
     }
@@ -137,24 +140,21 @@ impl Session {
         })
     }
 
-    /// Looks at what is executed while it is there; at `clients` of engines where these are wanted.
-    pub fn meet(&mut self, e: &Exec, clients: bool) {
+    /// Looks at what is executed while it is there; at `clients` of engines where these are wanted. `told`:
+    /// what the kernel side told of it, where it is an executor.
+    pub fn meet(&mut self, e: &Exec, told: Option<Starting>, clients: bool) {
         if e.flags & exec_flag::EXECUTOR != 0 {
             self.built = true;
             self.bounding.get_or_insert(e.caps[3]);
-            self.look(e.tgid);
+            if !std::mem::replace(&mut self.looked, true) {
+                let command = told
+                    .and_then(|told| told.command())
+                    .unwrap_or_else(|| inside::command(e.tgid));
+                self.dockerfile = Reading::begin(e.tgid, command);
+            }
         }
         if clients && is_client(&e.path) && self.clients.len() < CLIENTS {
             self.clients.push(inside::command(e.tgid));
-        }
-    }
-
-    /// Reads what the first executor builds.
-    fn look(&mut self, pid: u32) {
-        if !std::mem::replace(&mut self.looked, true) {
-            self.dockerfile = inside::dockerfile(pid, &inside::command(pid));
-            let text = self.dockerfile.as_ref().map_or(0, |(_, text)| text.len());
-            self.assembler.charge(text);
         }
     }
 
@@ -168,7 +168,9 @@ impl Session {
     pub fn absorb(&mut self, other: Self) {
         self.assembler.absorb(other.assembler);
         self.opened = self.opened.take().or(other.opened);
-        self.dockerfile = self.dockerfile.take().or(other.dockerfile);
+        if !self.looked {
+            self.dockerfile = other.dockerfile;
+        }
     }
 
     /// Counts as lost what was nobody's since it began; `now`: what was since the trace did.

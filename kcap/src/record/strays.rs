@@ -20,7 +20,7 @@ impl Strays {
         match raw {
             // Outcomes count the same checks again.
             Raw::Tally(key, n) if key.outcome == 0 && key.unasked == 0 => self.checks += n,
-            Raw::Tally(..) => {}
+            Raw::Tally(..) | Raw::Executor(_) => {}
             Raw::Evidence(_) | Raw::Unasked(_) | Raw::Argv { .. } => self.samples += 1,
             Raw::Fork(_) | Raw::Enter(_) | Raw::Exec(_) | Raw::Exit(_) | Raw::Phase(_) => {
                 self.programs += 1;

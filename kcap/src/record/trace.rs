@@ -102,6 +102,7 @@ impl Trace {
             hook: options.hook,
             matches: options.matches.clone(),
             argv: options.argv,
+            environment: !sorting.variables.is_empty(),
             outcomes: options.outcomes,
             verify: options.verify,
             log: options.verbosity > 1,

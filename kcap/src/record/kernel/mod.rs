@@ -15,5 +15,5 @@ mod target;
 pub use config::{Config, Open};
 pub use hook::{Choice, Hook};
 pub use load::{Finish, Tracer, object_sha256, probe};
-pub use raw::{Raw, decode};
+pub use raw::{Raw, Starting, decode};
 pub use ring::Ring;

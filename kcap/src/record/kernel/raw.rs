@@ -3,7 +3,10 @@
 use bytes::{Buf, Bytes};
 use kcap_common::abi::{
     Key,
-    record::{Argv, Enter, Evidence, Exec, Exit, Fork, Phase, Tally, Unasked, kind},
+    record::{
+        ARGUMENTS_LEN, Argv, ENVIRONMENT_LEN, Enter, Evidence, Exec, Executor, Exit, Fork,
+        GROUPS_LEN, Phase, Tally, Unasked, kind,
+    },
 };
 
 /// A record, as the kernel side wrote it.
@@ -28,12 +31,28 @@ pub enum Raw {
         /// NUL-separated.
         bytes: Bytes,
     },
+    /// A process is about to run the executor.
+    Executor(Starting),
     /// A process ended.
     Exit(Exit),
     /// A need that asks nothing.
     Unasked(Box<Unasked>),
     /// The executor wrote to its log.
     Phase(Box<Phase>),
+}
+
+/// An executor as it starts, as the kernel side saw it: nothing of ours can be too late for that. What is
+/// longer than it sends is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Starting {
+    /// Process id.
+    pub pid: u32,
+    /// Names of its control group and of those above it, each with its NUL, the innermost first.
+    pub groups: Bytes,
+    /// NUL-separated arguments.
+    pub arguments: Bytes,
+    /// NUL-separated variables, where any are wanted.
+    pub environment: Bytes,
 }
 
 /// Reads one record; `None` where it is none that this kcap knows.
@@ -65,10 +84,34 @@ pub fn decode(item: &[u8]) -> Option<Raw> {
                 bytes: b,
             }
         }
+        kind::EXECUTOR => Raw::Executor(starting(item)?),
         kind::EXIT => Raw::Exit(read(item)?),
         kind::UNASKED => Raw::Unasked(Box::new(read(item)?)),
         kind::PHASE => Raw::Phase(Box::new(read(item)?)),
         _ => return None,
+    })
+}
+
+fn starting(item: &[u8]) -> Option<Starting> {
+    if item.len() < size_of::<Executor>() {
+        return None;
+    }
+    let (mut head, mut rest) =
+        item.split_at(size_of::<Executor>() - GROUPS_LEN - ARGUMENTS_LEN - ENVIRONMENT_LEN);
+    head.advance(4);
+    let pid = head.get_u32_ne();
+    // Most of the record is unused, and was never written.
+    let mut part = |of: usize| {
+        let len = (head.get_u32_ne() as usize).min(of);
+        let part = Bytes::copy_from_slice(&rest[..len]);
+        rest.advance(of);
+        part
+    };
+    Some(Starting {
+        pid,
+        groups: part(GROUPS_LEN),
+        arguments: part(ARGUMENTS_LEN),
+        environment: part(ENVIRONMENT_LEN),
     })
 }
 
@@ -102,6 +145,27 @@ mod tests {
         assert!(decode(&kind::TALLY.to_ne_bytes()).is_none());
         assert!(decode(&[99, 0, 0, 0, 0, 0, 0, 0]).is_none());
         assert!(decode(&kind::ARGV.to_ne_bytes()).is_none());
+        assert!(decode(&kind::EXECUTOR.to_ne_bytes()).is_none());
+    }
+
+    #[test]
+    fn an_executor_is_what_its_lengths_say() {
+        let mut b = vec![];
+        // Longer than its array: whoever wrote that was none of ours.
+        for word in [kind::EXECUTOR, 7, 4, u32::MAX, 3, 0] {
+            b.extend(word.to_ne_bytes());
+        }
+        b.resize(size_of::<Executor>(), b'x');
+        let mut put = |at: usize, bytes: &[u8]| b[at..][..bytes.len()].copy_from_slice(bytes);
+        put(24, b"a\0b\0rest");
+        put(24 + GROUPS_LEN + ARGUMENTS_LEN, b"V=1rest");
+        let Some(Raw::Executor(starting)) = decode(&b) else {
+            panic!("not read");
+        };
+        assert_eq!(starting.pid, 7);
+        assert_eq!(&starting.groups[..], b"a\0b\0");
+        assert_eq!(starting.arguments.len(), ARGUMENTS_LEN);
+        assert_eq!(&starting.environment[..], b"V=1");
     }
 
     #[test]

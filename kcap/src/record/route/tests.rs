@@ -226,3 +226,38 @@ fn what_was_lost_before_a_session_is_not_its_loss() {
         assert_eq!(capture.loss.checks, lost);
     }
 }
+
+#[test]
+fn an_executor_that_is_over_is_known_by_what_the_kernel_side_told() {
+    let starting = |pid, arguments: &'static [u8]| {
+        Raw::Executor(Starting {
+            pid,
+            arguments: arguments.into(),
+            ..Starting::default()
+        })
+    };
+    let mut told = vec![];
+    let mut router = Router::new(0, Sorting::default());
+    let mut first = Enter {
+        how: how::OPENED,
+        ..match enter(1, 100) {
+            Raw::Enter(e) => e,
+            _ => unreachable!("it is one"),
+        }
+    };
+    // Of no process.
+    first.tgid = u32::MAX - 1;
+    for raw in [
+        starting(u32::MAX - 1, b"/kaniko/executor\0-f\0one\0"),
+        starting(u32::MAX - 7, b"/kaniko/executor\0-f\0other\0"),
+        Raw::Enter(first),
+        exec(2, 1, true),
+    ] {
+        router.take(raw, &mut |seen| told.push(seen));
+    }
+    let [Seen::Opened(100, opened), ..] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(opened.command, ["/kaniko/executor", "-f", "one"]);
+    assert_eq!(router.starting.len(), 1, "the other one has not run yet");
+}

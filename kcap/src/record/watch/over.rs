@@ -40,11 +40,12 @@ impl Over {
     /// One that was taken just now. `interrupted`: kcap ends before it did.
     pub(super) fn new(
         running: Running,
-        session: Session,
+        mut session: Session,
         end: Finish,
         trace: Described,
         interrupted: bool,
     ) -> Self {
+        session.assembler.close();
         let took = wall_ns().saturating_sub(running.started_ns);
         Self {
             session,
@@ -68,7 +69,7 @@ impl Over {
     }
 
     /// Puts its capture together; `note` gets lines for people.
-    pub fn capture(self, note: &mut dyn FnMut(String)) -> Capture {
+    pub fn capture(mut self, note: &mut dyn FnMut(String)) -> Capture {
         let (shown, secrets) = subject::masked_texts(&self.opened.command);
         let ended = Ended {
             status: None,
@@ -79,7 +80,7 @@ impl Over {
         };
         let subject = Subject {
             late: self.opened.late,
-            ..subject::subject(shown, self.session.dockerfile.as_ref(), None, &ended)
+            ..subject::subject(shown, self.session.dockerfile.end(), None, &ended)
         };
         let mut capture = self.trace.capture(
             self.session.assembler,
