@@ -19,6 +19,7 @@ pub static FIELDS: Fields = Fields::from_array([UNSET; Fields::COUNT]);
 pub static SETTINGS: Settings = Settings {
     clock_base: 0,
     mmap_min_addr: 0,
+    root: 0,
     cpus: UNSET,
     pids: UNSET,
     tally_mask: 0,

@@ -48,6 +48,14 @@ pub fn wakeup() -> u64 {
     NO_WAKEUP + (opaque(left as u64) >> 63)
 }
 
+/// Whether a record of so many bytes leaves three quarters of the ring buffer to others.
+#[inline(always)]
+pub fn has_room(bytes: usize) -> bool {
+    const AVAIL_DATA: u64 = 0;
+    const RING_SIZE: u64 = 1;
+    4 * (RING.query(AVAIL_DATA) + bytes as u64) <= RING.query(RING_SIZE)
+}
+
 /// Mixes a key into a bucket number, before masking.
 #[inline(always)]
 pub fn hash(key: &[u64; 3]) -> u32 {

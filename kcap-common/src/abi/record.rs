@@ -204,8 +204,7 @@ pub struct Exec {
 }
 
 /// A process is about to run the executor: where, and what it was given. Comes before the [`Enter`] and the
-/// [`Exec`] that say so, because the process may be over by the time that they are read. What is longer than
-/// its array is not carried.
+/// [`Exec`] that say so, because the process may be over by the time that they are read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Executor {
@@ -213,16 +212,19 @@ pub struct Executor {
     pub kind: u32,
     /// Process id.
     pub tgid: u32,
-    /// Bytes used in `groups`; 0 where they do not fit.
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub time: u64,
+    /// Bytes used in `groups`; 0 where they do not fit, or its cgroup is not below
+    /// [`super::Settings::root`].
     pub groups_len: u32,
-    /// Bytes used in `arguments`.
+    /// Bytes used in `arguments`; 0 where they do not fit.
     pub arguments_len: u32,
     /// Bytes used in `environment`.
     pub environment_len: u32,
-    /// Always zero.
-    pub reserved: u32,
-    /// Names of its cgroup, of the hierarchy that defines the scope, and of those above it but the root:
-    /// each with its NUL, the innermost first.
+    /// Bytes that the environment has; more than `environment_len` where it was cut.
+    pub environment_full: u32,
+    /// Names of its cgroup, of the hierarchy that defines the scope, and of those above it but
+    /// [`super::Settings::root`]: each with its NUL, the innermost first.
     pub groups: [u8; GROUPS_LEN],
     /// NUL-separated arguments.
     pub arguments: [u8; ARGUMENTS_LEN],
@@ -323,7 +325,7 @@ const _: () = {
     assert!(size_of::<Phase>() == 32 + LINE_LEN);
     assert!(size_of::<Exec>() == 16 + 24 + 40 + 24 + PATH_LEN + 64);
     assert!(size_of::<Argv>() == 16 + ARGV_LEN);
-    assert!(size_of::<Executor>() == 24 + GROUPS_LEN + ARGUMENTS_LEN + ENVIRONMENT_LEN);
+    assert!(size_of::<Executor>() == 32 + GROUPS_LEN + ARGUMENTS_LEN + ENVIRONMENT_LEN);
     assert!(size_of::<Exit>() == 32);
     assert!(size_of::<Unasked>() == 8 + 24 + 8 + 48 + 16 + 8 + DETAIL_LEN);
 };

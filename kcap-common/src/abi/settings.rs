@@ -14,6 +14,8 @@ pub struct Settings {
     pub clock_base: u64,
     /// `vm.mmap_min_addr` at load, for the check inlined into `cap_mmap_addr`.
     pub mmap_min_addr: u64,
+    /// Id of the cgroup that names of cgroups are told from.
+    pub root: u64,
     /// Possible CPUs, for program generations that are unique across CPUs.
     pub cpus: u32,
     /// Entries of the scope table: process ids at or above it cannot be followed.
@@ -52,4 +54,4 @@ pub struct Settings {
     pub paths: [[u8; MATCH_LEN]; MATCHES],
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 + 16 * 4 + MATCH_LEN * MATCHES);
+const _: () = assert!(size_of::<Settings>() == 24 + 16 * 4 + MATCH_LEN * MATCHES);

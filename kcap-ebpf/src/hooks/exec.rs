@@ -13,7 +13,8 @@ use aya_log_ebpf::debug;
 use kcap_common::abi::{
     loss,
     record::{
-        ARGV_LEN, Argv, Exec, Executor, GROUP_LEN, GROUPS_LEN, PATH_LEN, TREE, exec_flag, how, kind,
+        ARGUMENTS_LEN, ARGV_LEN, Argv, Exec, Executor, GROUP_LEN, GROUPS_LEN, PATH_LEN, TREE,
+        exec_flag, how, kind,
     },
     settings::{MATCH_LEN, MATCHES},
 };
@@ -117,9 +118,12 @@ pub fn kcap_exec(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// Sends where a process is that runs the executor, and what it was given. Best effort: userspace looks
-/// itself where this is missing.
+/// itself where this is missing, and nothing that counts is lost for it.
 #[inline(never)]
 fn tell(task: Ptr, tgid: u32) {
+    if !tally::has_room(size_of::<Executor>()) {
+        return;
+    }
     let Some(mut entry) = tally::RING.reserve::<Executor>(0) else {
         return;
     };
@@ -129,31 +133,32 @@ fn tell(task: Ptr, tgid: u32) {
     unsafe {
         (*e).kind = kind::EXECUTOR;
         (*e).tgid = tgid;
-        (*e).reserved = 0;
+        (*e).time = bpf_ktime_get_ns();
         (*e).groups_len = names(scope::cgroup(task), &mut (*e).groups);
-        (*e).arguments_len = range(
-            Probed::u64(mm, field!(mm_arg_start)),
-            Probed::u64(mm, field!(mm_arg_end)),
-            &mut (*e).arguments,
-        );
-        (*e).environment_len = if setting!(environment) == 0 {
+        let start = Probed::u64(mm, field!(mm_arg_start));
+        let len = Probed::u64(mm, field!(mm_arg_end)).wrapping_sub(start);
+        (*e).arguments_len = if len > ARGUMENTS_LEN as u64 {
             0
         } else {
-            range(
-                Probed::u64(mm, field!(mm_env_start)),
-                Probed::u64(mm, field!(mm_env_end)),
-                &mut (*e).environment,
-            )
+            range(start, len, &mut (*e).arguments)
         };
+        (*e).environment_len = 0;
+        (*e).environment_full = 0;
+        if setting!(environment) != 0 {
+            let start = Probed::u64(mm, field!(mm_env_start));
+            let len = Probed::u64(mm, field!(mm_env_end)).wrapping_sub(start);
+            (*e).environment_full = len as u32;
+            (*e).environment_len = range(start, len, &mut (*e).environment);
+        }
     }
     entry.submit(tally::wakeup());
 }
 
 /// Most cgroups in each other whose names are sent.
-const NESTED: u32 = 24;
+const NESTED: u32 = 20;
 
-/// Writes the names of a cgroup and of those above it; gives how many bytes they take, 0 where they do not
-/// fit.
+/// Writes the names of a cgroup and of those above it, up to the one that is the root of what userspace
+/// sees; gives how many bytes they take, 0 where they do not fit, or do not lead there.
 #[inline(always)]
 fn names(cgroup: Ptr, to: &mut [u8; GROUPS_LEN]) -> u32 {
     // By their folders, which takes fewer steps than by the groups themselves.
@@ -161,8 +166,7 @@ fn names(cgroup: Ptr, to: &mut [u8; GROUPS_LEN]) -> u32 {
     let mut len = 0u64;
     let mut i = 0;
     while i < NESTED {
-        let above = Probed::ptr(at, field!(kn_parent));
-        if above.is_null() {
+        if Probed::u64(at, field!(kn_id)) == setting!(root) {
             return len as u32;
         }
         len = opaque(len);
@@ -182,19 +186,18 @@ fn names(cgroup: Ptr, to: &mut [u8; GROUPS_LEN]) -> u32 {
             return 0;
         }
         len += n as u64;
-        at = above;
+        at = Probed::ptr(at, field!(kn_parent));
         i += 1;
     }
     0
 }
 
-/// Copies what is between two addresses of the process; gives how many bytes, 0 where it cannot be had
-/// whole.
+/// Copies bytes of the process, as many as there is room for; gives how many, 0 where they cannot be had.
 #[inline(always)]
-fn range<const N: usize>(start: u64, end: u64, to: &mut [u8; N]) -> u32 {
-    let len = opaque(end.wrapping_sub(start));
+fn range<const N: usize>(start: u64, len: u64, to: &mut [u8; N]) -> u32 {
+    let mut len = opaque(len);
     if len > N as u64 {
-        return 0;
+        len = N as u64;
     }
     // SAFETY: no more than the array has; the helper checks its source.
     let r = unsafe { bpf_probe_read_user(to.as_mut_ptr().cast(), len as u32, start as *const _) };

@@ -97,9 +97,9 @@ impl Assembler {
         self.full
     }
 
-    /// Counts bytes that belong to it and are kept elsewhere.
-    pub fn charge(&mut self, bytes: usize) {
-        self.fits(bytes);
+    /// Counts bytes that belong to it and are kept elsewhere; false where there is no room for them.
+    pub fn charge(&mut self, bytes: usize) -> bool {
+        self.fits(bytes)
     }
 
     /// Nothing more comes: from now on its memory is somebody else's to account for.

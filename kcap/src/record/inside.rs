@@ -4,11 +4,11 @@
 use std::{
     collections::BTreeMap,
     ffi::CString,
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _},
-        unix::ffi::OsStrExt as _,
+        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
 };
@@ -82,7 +82,12 @@ impl Site {
     /// That of a process; `None` where it is over.
     pub fn of(pid: u32) -> Option<Self> {
         Some(Self {
-            root: File::open(format!("/proc/{pid}/root")).ok()?,
+            // Not read: its file system may be a tenant's, who may keep one waiting.
+            root: OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+                .open(format!("/proc/{pid}/root"))
+                .ok()?,
             cwd: std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?,
         })
     }

@@ -7,6 +7,9 @@ use kcap_common::abi::record::TREE;
 use super::{inside, kernel::Starting};
 use crate::host::cgroup::Layout;
 
+/// Hexadecimal digits of a container's id.
+const ID: usize = 64;
+
 /// How a session came to be, where an executor opened it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
@@ -58,12 +61,7 @@ impl Opened {
         let command = told
             .and_then(Starting::command)
             .unwrap_or_else(|| inside::command(pid));
-        let variables = match told {
-            Some(told) if !told.environment.is_empty() => {
-                inside::wanted_of(&told.environment, variables)
-            }
-            _ => inside::variables(pid, variables),
-        };
+        let variables = read_variables(pid, told, variables);
         Self {
             cgroups: cgroups(session, pid, told, layout),
             command,
@@ -78,6 +76,43 @@ impl Opened {
     pub fn is_container(&self, id: &str) -> bool {
         !id.is_empty() && self.cgroups.contains(id)
     }
+
+    /// What of its cgroup's path is its container's: up to the last name with an id, whatever groups the
+    /// container has made for itself; all of it where none has one.
+    pub fn container(&self) -> &str {
+        let id = |part: &str| {
+            part.split(|c: char| !c.is_ascii_hexdigit())
+                .any(|run| run.len() == ID)
+        };
+        let mut end = 0;
+        let mut at = 0;
+        for part in self.cgroups.split_inclusive(['/', '\n']) {
+            at += part.len();
+            if id(part) {
+                end = at;
+            }
+        }
+        let all = self.cgroups.as_str();
+        all[..if end == 0 { all.len() } else { end }].trim_end_matches(['/', '\n'])
+    }
+}
+
+/// Those of a process's variables that are wanted: all that were told, and what is longer from the process.
+fn read_variables(
+    pid: u32,
+    told: Option<&Starting>,
+    wanted: &[String],
+) -> BTreeMap<String, String> {
+    let Some(told) = told.filter(|told| !told.environment.is_empty()) else {
+        return inside::variables(pid, wanted);
+    };
+    let mut variables = inside::wanted_of(&told.environment, wanted);
+    if told.environment_cut {
+        for (name, value) in inside::variables(pid, wanted) {
+            variables.entry(name).or_insert(value);
+        }
+    }
+    variables
 }
 
 /// The control groups of a process, in the lines of `/proc/PID/cgroup`. What the kernel side told comes
@@ -104,7 +139,7 @@ fn cgroups(session: u64, pid: u32, told: Option<&Starting>, layout: Option<&Layo
 fn names_container(lines: &str) -> bool {
     lines
         .split(|c: char| !c.is_ascii_hexdigit())
-        .any(|part| part.len() == 64)
+        .any(|part| part.len() == ID)
 }
 
 #[cfg(test)]
@@ -124,9 +159,11 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         let told = Starting {
             pid: u32::MAX,
+            time_ns: 8,
             groups: format!("{id}\0docker\0").into_bytes().into(),
             arguments: b"/kaniko/executor\0-f\0a b\0"[..].into(),
             environment: b"A=1\0CI_PROJECT_PATH=group/app\0"[..].into(),
+            environment_cut: true,
         };
         let wanted = ["CI_PROJECT_PATH".to_owned()];
         let opened = Opened::read(5, u32::MAX, 9, Some(&told), &wanted, Some(&layout));
@@ -149,5 +186,25 @@ mod tests {
             ..Opened::default()
         };
         assert_eq!(untold, nothing);
+    }
+
+    #[test]
+    fn a_containers_own_groups_are_its_own() {
+        let id = "0123456789abcdef".repeat(4);
+        let of = |cgroups: String| Opened {
+            cgroups,
+            ..Opened::default()
+        };
+        let container = format!("0::/kubepods.slice/cri-containerd-{id}.scope");
+        for below in ["\n", "/\n", "/a\n", "/a/b\n"] {
+            assert_eq!(of(format!("{container}{below}")).container(), container);
+        }
+        let inner = format!("0::/docker/{id}/docker/{id}");
+        assert_eq!(of(format!("{inner}/init\n")).container(), inner);
+        assert_eq!(
+            of("0::/user.slice/a\n".into()).container(),
+            "0::/user.slice/a"
+        );
+        assert_eq!(of(String::new()).container(), "");
     }
 }

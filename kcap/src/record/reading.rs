@@ -1,25 +1,25 @@
-//! The Dockerfile of a build, read while it runs, on a thread of its own: a disk, or a file system that a
+//! The Dockerfile of a build, read while it runs, on threads of their own: a disk, or a file system that a
 //! tenant serves, may keep that waiting, and whoever sorts what the kernel sends must not wait with it.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{self, Receiver, TryRecvError},
+        Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender, TryRecvError},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::inside::{self, Site};
 
-/// Most files being read at once: what is beyond is not.
+/// Most files being read at once.
 const MOST: usize = 32;
+/// Most that wait for their turn, each with an open descriptor: what is beyond is not read.
+const WAITING: usize = 256;
 /// How long a build that is over is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Files being read.
-static READERS: AtomicUsize = AtomicUsize::new(0);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A Dockerfile's name, as the executor was given it, and its bytes.
 pub type Dockerfile = (PathBuf, Vec<u8>);
@@ -35,8 +35,17 @@ impl Reading {
     /// Begins to read what an executor with this command line builds. What leads to it is taken hold of
     /// before this returns, so that the process may end.
     pub fn begin(pid: u32, command: Vec<String>) -> Self {
+        let pending = Site::of(pid).and_then(|site| {
+            let (give, given) = mpsc::channel();
+            let wanted = Wanted {
+                site,
+                command,
+                give,
+            };
+            QUEUE.put(wanted).then_some(given)
+        });
         Self {
-            pending: Site::of(pid).and_then(|site| spawn(site, command)),
+            pending,
             read: None,
         }
     }
@@ -50,49 +59,89 @@ impl Reading {
             Ok(read) => self.read = read,
         }
         self.pending = None;
-        self.read.as_ref().map(|(_, text)| text.len())
+        self.read.as_ref().map(|_| self.size())
     }
 
-    /// What was read, waited for a while; none where it could not be.
-    pub fn end(&mut self) -> Option<&Dockerfile> {
+    /// What was read, waited for until then; none where it could not be.
+    pub fn end(&mut self, until: Instant) -> Option<&Dockerfile> {
         if let Some(pending) = self.pending.take() {
-            self.read = pending.recv_timeout(PATIENCE).ok().flatten();
+            let left = until.saturating_duration_since(Instant::now());
+            self.read = pending.recv_timeout(left).ok().flatten();
         }
         self.read.as_ref()
     }
+
+    /// Bytes that were read.
+    pub fn size(&self) -> usize {
+        self.read.as_ref().map_or(0, |(_, text)| text.len())
+    }
 }
 
-/// Has a thread read it; none where there are as many as may be, or the system has none left.
-fn spawn(site: Site, command: Vec<String>) -> Option<Receiver<Option<Dockerfile>>> {
-    /// One of [`MOST`].
-    struct Place;
+/// One that is to be read.
+struct Wanted {
+    site: Site,
+    command: Vec<String>,
+    give: Sender<Option<Dockerfile>>,
+}
 
-    impl Drop for Place {
-        fn drop(&mut self) {
-            READERS.fetch_sub(1, Ordering::Relaxed);
+/// All that are to be read.
+static QUEUE: Queue = Queue(Mutex::new(State {
+    waiting: VecDeque::new(),
+    readers: 0,
+}));
+
+struct Queue(Mutex<State>);
+
+struct State {
+    waiting: VecDeque<Wanted>,
+    /// Threads that read.
+    readers: usize,
+}
+
+impl Queue {
+    /// Adds one, with a thread where there may be one more; false where too many wait, or nobody reads.
+    fn put(&'static self, wanted: Wanted) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.len() >= WAITING {
+            return false;
+        }
+        state.waiting.push_back(wanted);
+        if state.readers < MOST {
+            let reader = thread::Builder::new().name("kcap-read".into());
+            if reader.spawn(|| self.read()).is_ok() {
+                state.readers += 1;
+            } else if state.readers == 0 {
+                // The system has no thread left.
+                state.waiting.clear();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reads until none waits any more.
+    fn read(&self) {
+        loop {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(wanted) = state.waiting.pop_front() else {
+                state.readers -= 1;
+                return;
+            };
+            drop(state);
+            let read = inside::dockerfile(&wanted.site, &wanted.command);
+            // The build may be over, and nobody ask any more.
+            let _ = wanted.give.send(read);
         }
     }
-
-    if READERS.fetch_add(1, Ordering::Relaxed) >= MOST {
-        drop(Place);
-        return None;
-    }
-    let place = Place;
-    let (give, given) = mpsc::channel();
-    thread::Builder::new()
-        .name("kcap-read".into())
-        .spawn(move || {
-            let _place = place;
-            // The build may be over, and nobody ask any more.
-            let _ = give.send(inside::dockerfile(&site, &command));
-        })
-        .ok()?;
-    Some(given)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
 
     fn words(command: &str) -> Vec<String> {
         command.split(' ').map(str::to_owned).collect()
@@ -106,15 +155,47 @@ mod tests {
         let command = words(&format!("/kaniko/executor -f {}", path.display()));
         let mut reading = Reading::begin(std::process::id(), command);
         let expected = (path, b"FROM scratch\n".to_vec());
-        assert_eq!(reading.end(), Some(&expected));
-        assert_eq!(reading.end(), Some(&expected), "it stays");
+        assert_eq!(reading.end(soon()), Some(&expected));
+        assert_eq!(reading.end(soon()), Some(&expected), "it stays");
         assert_eq!(reading.poll(), None, "and is no news");
     }
 
     #[test]
     fn nothing_is_read_of_what_is_not_there() {
         let command = words("/kaniko/executor -f /nonexistent/file");
-        assert_eq!(Reading::begin(std::process::id(), command).end(), None);
-        assert_eq!(Reading::begin(u32::MAX, vec![]).end(), None);
+        let nothing = |mut reading: Reading| assert_eq!(reading.end(soon()), None);
+        nothing(Reading::begin(std::process::id(), command));
+        nothing(Reading::begin(u32::MAX, vec![]));
+    }
+
+    #[test]
+    fn all_are_read_however_many_begin_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut readings: Vec<(PathBuf, Reading)> = (0..3 * MOST)
+            .map(|n| {
+                let path = dir.path().join(n.to_string());
+                std::fs::write(&path, n.to_string()).unwrap();
+                let command = words(&format!("/kaniko/executor -f {}", path.display()));
+                (path, Reading::begin(std::process::id(), command))
+            })
+            .collect();
+        for (n, (path, reading)) in readings.iter_mut().enumerate() {
+            let expected = (path.clone(), n.to_string().into_bytes());
+            assert_eq!(reading.end(soon()), Some(&expected));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_hangs_keeps_nobody_else_waiting() {
+        let (give, given) = mpsc::channel();
+        let mut reading = Reading {
+            pending: Some(given),
+            read: None,
+        };
+        assert_eq!(reading.poll(), None);
+        let until = Instant::now() + Duration::from_millis(20);
+        assert_eq!(reading.end(until), None);
+        assert!(Instant::now() >= until);
+        assert!(give.send(None).is_err(), "nobody asks any more");
     }
 }

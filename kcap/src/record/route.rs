@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
+    time::Instant,
 };
 
 use kcap_common::abi::record::{Enter, Exec, TREE, exec_flag, how, kind};
@@ -13,7 +14,7 @@ use super::{
     kernel::{Finish, Raw, Starting},
     living::Living,
     opened::Opened,
-    reading::Dockerfile,
+    reading::{self, Dockerfile},
     room::Pool,
     share::{Denied, Session},
     strays::Strays,
@@ -77,6 +78,8 @@ struct Of {
 
 /// Most executors that are about to run.
 const STARTING: usize = 1024;
+/// Nanoseconds within which they do.
+const SOON: u64 = 1_000_000_000;
 
 /// Sorts records into sessions.
 pub struct Router {
@@ -130,6 +133,7 @@ impl Router {
         let place = self.place(&mut raw, tell);
         let starting = match &raw {
             Raw::Exec(e) => self.starting.remove(&e.tgid),
+            Raw::Exit(e) => self.starting.remove(&e.tgid),
             _ => None,
         };
         let Some(id) = place else {
@@ -197,7 +201,7 @@ impl Router {
                         ..self.read(session, e.tgid, time)
                     };
                     tell(Seen::Opened(session, opened.clone()));
-                    self.session(session).opened = Some(opened);
+                    self.session(session).open(opened);
                 }
                 let of = Of {
                     session,
@@ -263,7 +267,7 @@ impl Router {
         let opened = self.read(of.session, e.tgid, e.time);
         tell(Seen::Opened(id, opened.clone()));
         let new = self.session(id);
-        new.opened = Some(opened);
+        new.open(opened);
         new.take(Raw::Enter(enter));
         let of = Of {
             session: id,
@@ -322,6 +326,7 @@ impl Router {
     /// Tells how many checks were counted, where that has changed.
     pub fn progress(&mut self, tell: &mut dyn FnMut(Seen)) {
         for (id, session) in &mut self.sessions {
+            session.settle();
             if let Some(now) = session.progress() {
                 tell(Seen::Checks(*id, now));
             }
@@ -395,9 +400,10 @@ impl Router {
 
     /// What the first executor of these sessions builds, where that could be read.
     pub fn dockerfile(&mut self, wanted: impl Fn(u64) -> bool) -> Option<Dockerfile> {
+        let until = Instant::now() + reading::PATIENCE;
         (self.sessions.iter_mut())
             .filter(|(id, _)| wanted(**id))
-            .find_map(|(_, session)| session.dockerfile.end().cloned())
+            .find_map(|(_, session)| session.dockerfile.end(until).cloned())
     }
 
     /// The sessions that executors opened, each with whether `session` had it started: the command line
@@ -445,15 +451,19 @@ impl Router {
     /// Looks at a process that is about to run the executor, in this session.
     fn read(&self, session: u64, pid: u32, time_ns: u64) -> Opened {
         let (variables, layout) = (&self.sorting.variables, self.layout.as_ref());
-        let told = self.starting.get(&pid);
+        // One that is older was another's, whose own record was lost.
+        let told =
+            (self.starting.get(&pid)).filter(|told| time_ns.saturating_sub(told.time_ns) < SOON);
         Opened::read(session, pid, time_ns, told, variables, layout)
     }
 
     /// An executor is about to run.
     fn expect(&mut self, starting: Starting) {
+        let now = starting.time_ns;
+        // Of others the records that were to follow were lost.
+        (self.starting).retain(|_, told| now.saturating_sub(told.time_ns) < SOON);
         if self.starting.len() >= STARTING {
-            // The records that were to follow were lost.
-            self.starting.clear();
+            return;
         }
         self.starting.insert(starting.pid, starting);
     }

@@ -109,9 +109,6 @@ impl Session {
 
     /// The line that its executor wrote.
     pub fn logged(&mut self, phase: &Phase) -> String {
-        if let Some(bytes) = self.dockerfile.poll() {
-            self.assembler.charge(bytes);
-        }
         self.line = line(phase);
         self.line.clone()
     }
@@ -158,6 +155,28 @@ impl Session {
         }
     }
 
+    /// It was opened, like this.
+    pub fn open(&mut self, opened: Opened) {
+        let texts = opened.command.iter().map(String::len).sum();
+        self.assembler.charge(texts);
+        self.opened = Some(opened);
+    }
+
+    /// Counts what was read of its Dockerfile by now; where there is no room for that, it goes.
+    pub fn settle(&mut self) {
+        if let Some(bytes) = self.dockerfile.poll()
+            && !self.assembler.charge(bytes)
+        {
+            self.dockerfile = Reading::default();
+        }
+    }
+
+    /// Bytes that it takes, roughly.
+    pub fn size(&self) -> usize {
+        let command = (self.opened.iter()).flat_map(|opened| &opened.command);
+        self.assembler.size() + self.dockerfile.size() + command.map(String::len).sum::<usize>()
+    }
+
     /// How many checks were counted, where that has changed since it was asked last.
     pub fn progress(&mut self) -> Option<u64> {
         let now = self.assembler.checks();
@@ -170,6 +189,7 @@ impl Session {
         self.opened = self.opened.take().or(other.opened);
         if !self.looked {
             self.dockerfile = other.dockerfile;
+            self.looked = other.looked;
         }
     }
 

@@ -37,6 +37,7 @@ pub fn config(facts: &Facts, layout: &Layout) -> Config {
         preemption: facts.preemption.mode.as_str().into(),
         hierarchy: layout.hierarchy,
         subsystem: layout.subsystem_constant(),
+        root: layout.top(),
         mmap_min_addr: facts.mmap_min_addr().unwrap_or(0),
         // An unreadable limit is taken for the largest there is.
         pid_max: facts.pid_max.unwrap_or(1 << 22),

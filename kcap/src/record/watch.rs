@@ -275,7 +275,7 @@ impl Watch<'_> {
         match what {
             Seen::Opened(id, opened) => {
                 let of_container = |running: &&Running| {
-                    !opened.cgroups.is_empty() && running.opened.cgroups == opened.cgroups
+                    !opened.cgroups.is_empty() && running.opened.container() == opened.container()
                 };
                 let why = if self.running.len() >= self.scope.sessions {
                     "as many builds as there is room for are being traced (--max-sessions)"

@@ -259,6 +259,8 @@ fn only_builds_with_a_label_of_dockers_are_watched() {
     let line = watch.wait("report", 1).remove(0);
     assert_eq!(line["identity"]["container"], ids[0]);
     assert_eq!(all(&watch.capture(&line)), Counts::of(&counts));
+    // It is there for long enough to be read for certain.
+    assert_eq!(watch.report(&line).subject.dockerfile, Some(dockerfile));
     for line in left {
         assert_eq!(line["why"], "it has no label kcap/trace=yes");
         assert_ne!(line["identity"]["container"], ids[0]);

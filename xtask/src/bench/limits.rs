@@ -1,6 +1,6 @@
 //! How many instructions the verifier may walk for each program, measured on 6.18 and rounded up:
 //! other kernels' verifiers walk others. A limit that is met after a change for the better is
-//! lowered with it. `kcap_exec` opens sessions, and tells of executors, with up to 24 names of control
+//! lowered with it. `kcap_exec` opens sessions, and tells of executors, with up to 20 names of control
 //! groups; `kcap_tp` and `kcap_sys_exit` hand over counts: each is a loop that the verifier walks. `kcap_tp`
 //! looks up how many sessions were opened, so that each has samples of its own: 250 more.
 

@@ -198,6 +198,12 @@ impl Layout {
         format!("{}:{controller}:{path}\n", self.hierarchy)
     }
 
+    /// Id of the group that the mount shows as its root: below a namespace of groups, that of the
+    /// namespace.
+    pub fn top(&self) -> u64 {
+        fs::metadata(&self.mount).map_or(ROOT_ID, |meta| meta.ino())
+    }
+
     /// Name of the controller's constant in the kernel's `enum cgroup_subsys_id`; `None` for the
     /// unified hierarchy.
     pub fn subsystem_constant(&self) -> Option<String> {

@@ -46,6 +46,8 @@ pub struct Config {
     pub matches: Vec<String>,
     /// Hierarchy number of the scope's cgroups, and the subsystem that names it on v1.
     pub hierarchy: u32,
+    /// Id of the cgroup that names of cgroups are told from.
+    pub root: u64,
     /// Constant of that subsystem in `enum cgroup_subsys_id` (`pids_cgrp_id`); `None` where the
     /// unified hierarchy is the scope's.
     pub subsystem: Option<String>,
@@ -79,6 +81,7 @@ impl Default for Config {
             log: false,
             matches: vec![],
             hierarchy: 0,
+            root: 1,
             subsystem: None,
             clock_base: 0,
             mmap_min_addr: 65536,
@@ -113,6 +116,7 @@ pub fn settings(config: &Config, subsys: u32) -> Result<Settings> {
     Ok(Settings {
         clock_base: config.clock_base,
         mmap_min_addr: config.mmap_min_addr,
+        root: config.root,
         cpus: config.cpus.max(1),
         pids: config.pid_max.max(1),
         tally_mask: mask(config.tally_buckets)?,

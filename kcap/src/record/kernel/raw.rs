@@ -41,18 +41,22 @@ pub enum Raw {
     Phase(Box<Phase>),
 }
 
-/// An executor as it starts, as the kernel side saw it: nothing of ours can be too late for that. What is
-/// longer than it sends is empty.
+/// An executor as it starts, as the kernel side saw it: nothing of ours can be too late for that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Starting {
     /// Process id.
     pub pid: u32,
-    /// Names of its control group and of those above it, each with its NUL, the innermost first.
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub time_ns: u64,
+    /// Names of its control group and of those above it, each with its NUL, the innermost first; none where
+    /// they did not fit.
     pub groups: Bytes,
-    /// NUL-separated arguments.
+    /// NUL-separated arguments; none where they did not fit.
     pub arguments: Bytes,
-    /// NUL-separated variables, where any are wanted.
+    /// NUL-separated variables, where any are wanted: the first ones where not all fitted.
     pub environment: Bytes,
+    /// Not all of them fitted.
+    pub environment_cut: bool,
 }
 
 /// Reads one record; `None` where it is none that this kcap knows.
@@ -93,13 +97,14 @@ pub fn decode(item: &[u8]) -> Option<Raw> {
 }
 
 fn starting(item: &[u8]) -> Option<Starting> {
+    const HEAD: usize = size_of::<Executor>() - GROUPS_LEN - ARGUMENTS_LEN - ENVIRONMENT_LEN;
     if item.len() < size_of::<Executor>() {
         return None;
     }
-    let (mut head, mut rest) =
-        item.split_at(size_of::<Executor>() - GROUPS_LEN - ARGUMENTS_LEN - ENVIRONMENT_LEN);
+    let (mut head, mut rest) = item.split_at(HEAD);
     head.advance(4);
     let pid = head.get_u32_ne();
+    let time_ns = head.get_u64_ne();
     // Most of the record is unused, and was never written.
     let mut part = |of: usize| {
         let len = (head.get_u32_ne() as usize).min(of);
@@ -107,11 +112,21 @@ fn starting(item: &[u8]) -> Option<Starting> {
         rest.advance(of);
         part
     };
+    let (groups, arguments) = (part(GROUPS_LEN), part(ARGUMENTS_LEN));
+    let mut environment = part(ENVIRONMENT_LEN);
+    let environment_cut = head.get_u32_ne() as usize > environment.len();
+    if environment_cut {
+        // The last one may be half of one.
+        let whole = environment.iter().rposition(|&b| b == 0);
+        environment.truncate(whole.map_or(0, |at| at + 1));
+    }
     Some(Starting {
         pid,
-        groups: part(GROUPS_LEN),
-        arguments: part(ARGUMENTS_LEN),
-        environment: part(ENVIRONMENT_LEN),
+        time_ns,
+        groups,
+        arguments,
+        environment,
+        environment_cut,
     })
 }
 
@@ -150,22 +165,34 @@ mod tests {
 
     #[test]
     fn an_executor_is_what_its_lengths_say() {
-        let mut b = vec![];
-        // Longer than its array: whoever wrote that was none of ours.
-        for word in [kind::EXECUTOR, 7, 4, u32::MAX, 3, 0] {
-            b.extend(word.to_ne_bytes());
-        }
-        b.resize(size_of::<Executor>(), b'x');
-        let mut put = |at: usize, bytes: &[u8]| b[at..][..bytes.len()].copy_from_slice(bytes);
-        put(24, b"a\0b\0rest");
-        put(24 + GROUPS_LEN + ARGUMENTS_LEN, b"V=1rest");
-        let Some(Raw::Executor(starting)) = decode(&b) else {
-            panic!("not read");
+        let record = |environment: &[u8], full: u32| {
+            let mut b = vec![];
+            b.extend([kind::EXECUTOR, 7].map(u32::to_ne_bytes).concat());
+            b.extend(9u64.to_ne_bytes());
+            let len = environment.len() as u32;
+            // The second is longer than its array: whoever wrote that was none of ours.
+            for word in [4, u32::MAX, len, full] {
+                b.extend(word.to_ne_bytes());
+            }
+            b.resize(size_of::<Executor>(), b'x');
+            let mut put = |at: usize, bytes: &[u8]| b[at..][..bytes.len()].copy_from_slice(bytes);
+            put(32, b"a\0b\0rest");
+            put(32 + GROUPS_LEN + ARGUMENTS_LEN, environment);
+            match decode(&b) {
+                Some(Raw::Executor(starting)) => starting,
+                other => panic!("{other:?}"),
+            }
         };
-        assert_eq!(starting.pid, 7);
+        let starting = record(b"V=1", 3);
+        assert_eq!((starting.pid, starting.time_ns), (7, 9));
         assert_eq!(&starting.groups[..], b"a\0b\0");
         assert_eq!(starting.arguments.len(), ARGUMENTS_LEN);
         assert_eq!(&starting.environment[..], b"V=1");
+        assert!(!starting.environment_cut);
+        let starting = record(b"V=1\0W=", 100);
+        assert_eq!(&starting.environment[..], b"V=1\0");
+        assert!(starting.environment_cut);
+        assert_eq!(record(b"V=", 100).environment.len(), 0);
     }
 
     #[test]

@@ -261,3 +261,48 @@ fn an_executor_that_is_over_is_known_by_what_the_kernel_side_told() {
     assert_eq!(opened.command, ["/kaniko/executor", "-f", "one"]);
     assert_eq!(router.starting.len(), 1, "the other one has not run yet");
 }
+
+#[test]
+fn what_was_told_of_another_process_is_not_taken_for_this_ones() {
+    let arguments = &b"/kaniko/executor\0-f\0another\0"[..];
+    let starting = |time_ns| {
+        Raw::Executor(Starting {
+            pid: u32::MAX - 1,
+            time_ns,
+            arguments: arguments.into(),
+            ..Starting::default()
+        })
+    };
+    let command = |router: &mut Router, time| {
+        let mut told = vec![];
+        let enter = Enter {
+            kind: kind::ENTER,
+            program: 1,
+            // Of no process.
+            tgid: u32::MAX - 1,
+            how: how::OPENED,
+            session: time,
+            time,
+            comm: [0; 16],
+        };
+        router.take(Raw::Enter(enter), &mut |seen| told.push(seen));
+        match told.remove(0) {
+            Seen::Opened(_, opened) => opened.command,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut router = Router::new(0, Sorting::default());
+    router.take(starting(5), &mut |_| ());
+    assert_eq!(command(&mut router, 6).len(), 3);
+    assert_eq!(command(&mut router, 5 + SOON), [""; 0]);
+    // The next one that starts has it forgotten.
+    router.take(
+        Raw::Executor(Starting {
+            pid: 7,
+            time_ns: 5 + SOON,
+            ..Starting::default()
+        }),
+        &mut |_| (),
+    );
+    assert_eq!(router.starting.keys().collect::<Vec<_>>(), [&7]);
+}

@@ -1,7 +1,7 @@
 //! A session that is over, as it came from the kernel: its capture is put together where there is time
 //! for that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::running::Running;
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         kernel::Finish,
         late,
         mask::Mask,
+        reading,
         share::Session,
         subject::{self, wall_ns},
         trace::{Described, Ended},
@@ -26,6 +27,8 @@ pub struct Over {
     interrupted: bool,
     started_ns: u64,
     duration: Duration,
+    /// When its Dockerfile is waited for no longer.
+    until: Instant,
 }
 
 impl std::fmt::Debug for Over {
@@ -45,6 +48,7 @@ impl Over {
         trace: Described,
         interrupted: bool,
     ) -> Self {
+        session.settle();
         session.assembler.close();
         let took = wall_ns().saturating_sub(running.started_ns);
         Self {
@@ -55,12 +59,13 @@ impl Over {
             opened: running.opened,
             started_ns: running.started_ns,
             duration: Duration::from_nanos(took),
+            until: Instant::now() + reading::PATIENCE,
         }
     }
 
     /// Bytes that it takes, roughly.
     pub fn size(&self) -> usize {
-        self.session.assembler.size()
+        self.session.size()
     }
 
     /// It took more than it may, and what was beyond is lost.
@@ -80,7 +85,7 @@ impl Over {
         };
         let subject = Subject {
             late: self.opened.late,
-            ..subject::subject(shown, self.session.dockerfile.end(), None, &ended)
+            ..subject::subject(shown, self.session.dockerfile.end(self.until), None, &ended)
         };
         let mut capture = self.trace.capture(
             self.session.assembler,
