@@ -4,7 +4,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::PathBuf,
     sync::Mutex,
+    thread,
 };
 
 use anyhow::bail;
@@ -13,7 +15,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     compare::made::{self, Packed},
-    launch::{Executor as Runs, Request, Seccomp, kubernetes::Seen},
+    launch::{
+        Executor as Runs, Request, Seccomp,
+        kubernetes::{Job, Seen},
+    },
     prove::{
         judge::Came,
         proof::{Budget, Proof},
