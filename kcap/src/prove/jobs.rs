@@ -12,20 +12,16 @@ use std::{
 };
 
 use anyhow::Result;
-use sha2::{Digest as _, Sha256};
 
 use self::pods::Fetched;
 use super::{
     driver::{Subject, Watch},
-    planner::{Set, Trial},
+    planner::Trial,
     proof::{self, Ended},
 };
 use crate::{
-    capture::{self, Capture},
-    interpret::{interpret, steps::line::without_ansi},
-    launch::kubernetes::{Cluster, End, Files},
+    launch::kubernetes::{Cluster, Files},
     record::{Failure, Signals},
-    report::{Cap, Executor, Report},
 };
 
 /// How long is waited for what.
@@ -287,49 +283,6 @@ impl Driver<'_> {
             ));
         }
     }
-}
-
-/// The report of a build of which nothing but its end is known.
-fn untraced(subject: &Subject, cluster: &dyn Cluster, set: Set, end: &End) -> Report {
-    let (path, text) = &subject.dockerfile;
-    // Where the pod has its own, its bytes are not known.
-    let text = Some(text).filter(|text| !text.is_empty());
-    let sha256 = |text: &Vec<u8>| {
-        Sha256::digest(text)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect()
-    };
-    let capture = Capture {
-        subject: capture::Subject {
-            dockerfile: Some(path.display().to_string()),
-            dockerfile_text: text.map(|text| String::from_utf8_lossy(text).into_owned()),
-            dockerfile_sha256: text.map(sha256),
-            context: Some(subject.context.clone()),
-            exit_status: Some(end.exit_status),
-            started: end.started.clone(),
-            duration_ms: (end.seconds * 1000.0) as u64,
-            engine: Some("kubernetes".into()),
-            out_of_memory: end.out_of_memory,
-            timed_out: end.timed_out,
-            ..capture::Subject::default()
-        },
-        loss: capture::Loss {
-            unproven: Some("nothing was traced: what is said comes of replays alone".into()),
-            ..capture::Loss::default()
-        },
-        ..Capture::default()
-    };
-    let mut report = interpret(&capture);
-    report.subject.executor = Some(Executor {
-        path: String::new(),
-        given: Some(cluster.image().to_owned()),
-    });
-    report.subject.capabilities = Cap::of_mask(set).collect();
-    // Nothing could be seen.
-    report.notes.clear();
-    report.subject.log = end.log.iter().map(|line| without_ansi(line)).collect();
-    report
 }
 
 #[cfg(test)]

@@ -14,18 +14,21 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    capture::Capture,
     compare::made::{self, Packed},
+    interpret::interpret,
     launch::{
         Executor as Runs, Request, Seccomp,
-        kubernetes::{Job, Seen},
+        kubernetes::{End, Job, Seen},
     },
     prove::{
         judge::Came,
+        planner::Set,
         proof::{Budget, Proof},
         store::{Inputs, Store},
     },
     record::Event,
-    report::{Cap, Proven},
+    report::{Cap, Proven, Report},
 };
 
 /// What happens to builds of one Dockerfile.

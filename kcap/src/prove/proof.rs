@@ -12,6 +12,7 @@ use super::{
     judge::{Came, Content, Given, Replay},
     planner::{Next, Outcome, Planner, Purpose, Set, Stuck, Trial},
     store::Store,
+    untraced::{self, Trace},
 };
 use crate::{
     capture::Capture,
@@ -84,16 +85,6 @@ pub struct Proof {
     pub repeat: Repeat,
 }
 
-/// What is known of what its builds ask for.
-#[derive(Default)]
-enum Trace {
-    /// All that they do: they are traced.
-    #[default]
-    Each,
-    /// What a trace of the same build said, made elsewhere; nothing where there is none.
-    Elsewhere(Option<Box<Report>>),
-}
-
 /// What became of a build.
 pub enum Ended {
     /// It was carried out: what was seen of it.
@@ -147,7 +138,7 @@ impl Proof {
     pub fn untraced(mut self, elsewhere: Option<Report>) -> Self {
         self.trace = Trace::Elsewhere(elsewhere.map(Box::new));
         for replay in &mut self.replays {
-            replay.supposed = supposed(&self.trace, replay.mask());
+            replay.supposed = self.trace.supposed(replay.mask());
         }
         if let Some(first) = self.observed.take() {
             self.observe(first);
@@ -158,19 +149,12 @@ impl Proof {
 
     /// What the first build that ended well is known to ask for, by its own trace or another's.
     fn observe(&mut self, own: Report) {
-        let report = match &self.trace {
-            Trace::Elsewhere(Some(elsewhere)) => Report {
-                // What was built is this build's, whatever was traced.
-                subject: own.subject,
-                interrupted: own.interrupted,
-                ..(**elsewhere).clone()
-            },
-            Trace::Each | Trace::Elsewhere(None) => own,
-        };
-        match &self.trace {
+        let report = self.trace.of(own);
+        if self.trace.is_none() {
             // Any member may be needed.
-            Trace::Elsewhere(None) => self.planner.expect(self.hint, self.start),
-            _ => self.expect(&report),
+            self.planner.expect(self.hint, self.start);
+        } else {
+            self.expect(&report);
         }
         self.observed = Some(report);
     }
@@ -421,7 +405,7 @@ impl Proof {
             self.running.swap_remove(at);
         }
         let (mut replay, capture) = replay(trial, ended);
-        replay.supposed = supposed(&self.trace, trial.set);
+        replay.supposed = self.trace.supposed(trial.set);
         let succeeded = (replay.report.as_ref()).is_some_and(|r| r.subject.exit_status == Some(0));
         if replay.void.is_none() && succeeded {
             match compare::read_with(archive, &self.layers) {
@@ -538,12 +522,8 @@ impl Proof {
         let mut report = account::report(observed, &self.replays, &self.noise, &end, &about);
         let state = report.proof.as_ref().map(|proof| proof.state);
         let is_enough = matches!(state, Some(Proven::Proved | Proven::Sufficient));
-        if is_enough && matches!(self.trace, Trace::Elsewhere(None)) {
-            // What was not seen cannot be missing from what replays have shown.
-            report.complete = true;
-            report.loss.unproven = None;
-            let note = "nothing was traced: the set is known by replays alone, and what asks for it is not";
-            report.notes.insert(0, note.into());
+        if is_enough && self.trace.is_none() {
+            untraced::by_replays_alone(&mut report);
         }
         account::hide(&mut report, &self.secrets);
         Some(report)
@@ -595,17 +575,6 @@ fn carried_out(replay: &mut Replay, report: Report) {
         replay.void = Some("it was killed for want of memory".into());
     }
     replay.report = Some(report);
-}
-
-/// What a trace of another build says that it needs, and this one does not have.
-fn supposed(trace: &Trace, set: Set) -> Vec<Cap> {
-    match trace {
-        Trace::Elsewhere(Some(report)) => {
-            let missing = |cap: &&Cap| set & cap.bit() == 0;
-            report.required.iter().filter(missing).copied().collect()
-        }
-        Trace::Each | Trace::Elsewhere(None) => vec![],
-    }
 }
 
 /// As reports have it.

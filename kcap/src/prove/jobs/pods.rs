@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::{Driver, untraced};
+use super::Driver;
 use crate::{
     launch::kubernetes::{End, State},
-    prove::proof::Ended,
+    prove::{proof::Ended, untraced},
     record::Failure,
 };
 
@@ -178,7 +178,9 @@ impl Driver<'_> {
             Ok(()) => {
                 let subject = &self.subjects[build.subject];
                 let set = build.trial.set;
-                let report = untraced(subject, self.cluster.as_ref(), set, &fetched.end);
+                let (dockerfile, context) = (&subject.dockerfile, &subject.context);
+                let image = self.cluster.image();
+                let report = untraced::report(dockerfile, context, image, set, &fetched.end);
                 Ended::Untraced(Box::new(report))
             }
             Err(why) => Ended::Failed(Failure::Kcap(why)),
