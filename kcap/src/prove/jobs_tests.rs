@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
     sync::Mutex,
     thread,
 };
@@ -18,7 +17,7 @@ use crate::{
     compare::made::{self, Packed},
     interpret::interpret,
     launch::{
-        Executor as Runs, Request, Seccomp,
+        Executor as Runs, Request,
         kubernetes::{End, Job, Seen},
     },
     prove::{
@@ -211,24 +210,6 @@ impl Watch for Heard {
     }
 }
 
-fn request(start: Set) -> Request {
-    Request {
-        dockerfile: PathBuf::new(),
-        context: PathBuf::new(),
-        executor: Runs::Image("kaniko".into()),
-        capabilities: start,
-        seccomp: Seccomp::Docker,
-        flags: vec![],
-        unshown: vec![],
-        secrets: vec![],
-        push: false,
-        archive: None,
-        environment: vec![],
-        network: None,
-        engine_flags: vec![],
-    }
-}
-
 const START: Set = Cap::DOCKER_DEFAULT;
 
 /// What a trace says that was made elsewhere.
@@ -258,7 +239,7 @@ fn proved(known: Known, seen: &[Option<Set>], parallel: usize) -> (Known, Heard)
         subjects.push(Subject {
             dockerfile: ("Dockerfile".into(), text.clone()),
             context: String::new(),
-            request: request(START),
+            request: Request::new(Runs::Image("kaniko".into()), START),
             proof: proof.untraced(seen.map(trace)),
         });
         files.push(Files {
