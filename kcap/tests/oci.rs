@@ -110,17 +110,8 @@ impl Builds {
         Request {
             dockerfile,
             context: self.path("context"),
-            executor: Executor::Path(executor.to_owned()),
-            capabilities: FEW,
-            seccomp: Seccomp::Docker,
-            flags: Vec::new(),
-            unshown: vec![],
-            secrets: vec![],
-            push: false,
             archive: Some(self.path("image.tar")),
-            environment: Vec::new(),
-            network: None,
-            engine_flags: Vec::new(),
+            ..Request::new(Executor::Path(executor.to_owned()), FEW)
         }
     }
 }

@@ -174,23 +174,14 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::launch::{Executor, Seccomp};
+    use crate::launch::Executor;
 
     fn request(flags: &[&str]) -> Request {
         Request {
             dockerfile: "Dockerfile".into(),
             context: ".".into(),
-            executor: Executor::Image("kaniko".into()),
-            capabilities: 0,
-            seccomp: Seccomp::Docker,
             flags: flags.iter().map(Into::into).collect(),
-            unshown: vec![],
-            secrets: vec![],
-            push: false,
-            archive: None,
-            environment: vec![],
-            network: None,
-            engine_flags: vec![],
+            ..Request::new(Executor::Image("kaniko".into()), 0)
         }
     }
 

@@ -48,6 +48,28 @@ pub struct Request {
     pub engine_flags: Vec<OsString>,
 }
 
+impl Request {
+    /// Nothing beyond an executor and its capabilities, a mask: no Dockerfile and no context yet, no flag,
+    /// no variable, no image kept, and the engine's own network.
+    pub fn new(executor: Executor, capabilities: u64) -> Self {
+        Self {
+            dockerfile: PathBuf::new(),
+            context: PathBuf::new(),
+            executor,
+            capabilities,
+            seccomp: Seccomp::default(),
+            flags: vec![],
+            unshown: vec![],
+            secrets: vec![],
+            push: false,
+            archive: None,
+            environment: vec![],
+            network: None,
+            engine_flags: vec![],
+        }
+    }
+}
+
 /// What runs in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Executor {

@@ -3,13 +3,13 @@
 
 use std::{fs::File, io::BufReader, path::Path};
 
-use super::*;
+use super::{settle::never_asked, *};
 use crate::{
     capture,
     compare::{Difference, Mode, Place, What},
     interpret::interpret,
     prove::{judge::Given, planner::Outcome},
-    report::{Evidence, State},
+    report::{Because, Capability, Evidence, ProofOutcome, State, Verdict},
 };
 
 fn observed() -> Report {

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     sync::Mutex,
+    thread,
 };
 
 use anyhow::bail;
@@ -12,15 +13,21 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    capture::Capture,
     compare::made::{self, Packed},
-    launch::{Executor as Runs, Request, Seccomp, kubernetes::Seen},
+    interpret::interpret,
+    launch::{
+        Executor as Runs, Request,
+        kubernetes::{End, Job, Seen},
+    },
     prove::{
         judge::Came,
+        planner::Set,
         proof::{Budget, Proof},
         store::{Inputs, Store},
     },
     record::Event,
-    report::{Cap, Proven},
+    report::{Cap, Proven, Report},
 };
 
 /// What happens to builds of one Dockerfile.
@@ -203,24 +210,6 @@ impl Watch for Heard {
     }
 }
 
-fn request(start: Set) -> Request {
-    Request {
-        dockerfile: PathBuf::new(),
-        context: PathBuf::new(),
-        executor: Runs::Image("kaniko".into()),
-        capabilities: start,
-        seccomp: Seccomp::Docker,
-        flags: vec![],
-        unshown: vec![],
-        secrets: vec![],
-        push: false,
-        archive: None,
-        environment: vec![],
-        network: None,
-        engine_flags: vec![],
-    }
-}
-
 const START: Set = Cap::DOCKER_DEFAULT;
 
 /// What a trace says that was made elsewhere.
@@ -250,7 +239,7 @@ fn proved(known: Known, seen: &[Option<Set>], parallel: usize) -> (Known, Heard)
         subjects.push(Subject {
             dockerfile: ("Dockerfile".into(), text.clone()),
             context: String::new(),
-            request: request(START),
+            request: Request::new(Runs::Image("kaniko".into()), START),
             proof: proof.untraced(seen.map(trace)),
         });
         files.push(Files {

@@ -2,8 +2,9 @@
 //!
 //! [`planner`] says which sets to build with, knowing only what came of those before; [`judge`] what a
 //! replay came to, from its trace and its image; [`account`] makes the report of it all. These are pure.
-//! `proof` is one Dockerfile's as it goes on, `driver` carries out several side by side, `jobs` does so in a cluster, `store` keeps
-//! replays, `context` tells one build context from another.
+//! `proof` is one Dockerfile's as it goes on, `untraced` what is known of builds without a trace of their
+//! own, `driver` carries out several side by side, `jobs` does so in a cluster, `store` keeps replays,
+//! `context` tells one build context from another.
 
 pub mod account;
 pub mod judge;
@@ -19,3 +20,5 @@ pub mod jobs;
 pub mod proof;
 #[cfg(feature = "trace")]
 pub mod store;
+#[cfg(feature = "trace")]
+mod untraced;

@@ -1,5 +1,7 @@
 //! The proof of one Dockerfile, as it goes on: builds are wanted, come in, are judged and kept.
 
+mod budget;
+
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -7,11 +9,13 @@ use std::{
 
 use anyhow::Context as _;
 
+pub use self::budget::Budget;
 use super::{
     account::{self, Circumstances, End},
     judge::{Came, Content, Given, Replay},
     planner::{Next, Outcome, Planner, Purpose, Set, Stuck, Trial},
     store::Store,
+    untraced::{self, Trace},
 };
 use crate::{
     capture::Capture,
@@ -26,22 +30,6 @@ use crate::{
 const REFERENCES: usize = 4;
 /// With how many of them a difference in content alone is taken for one.
 const CONTENT: usize = 3;
-/// Builds of one proof, at most.
-const MOST: usize = 120;
-/// How many times as long as the first build another may take, and how much longer at least.
-const PATIENCE: (u32, Duration) = (10, Duration::from_secs(30));
-
-/// How much may be spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Budget {
-    /// As much as it takes.
-    #[default]
-    All,
-    /// So many builds beside the first.
-    Builds(usize),
-    /// So much time; builds that run then come to their end.
-    Time(Duration),
-}
 
 /// The proof of one Dockerfile.
 pub struct Proof {
@@ -82,16 +70,6 @@ pub struct Proof {
     pub capture: Option<Capture>,
     /// What it takes to make these builds again.
     pub repeat: Repeat,
-}
-
-/// What is known of what its builds ask for.
-#[derive(Default)]
-enum Trace {
-    /// All that they do: they are traced.
-    #[default]
-    Each,
-    /// What a trace of the same build said, made elsewhere; nothing where there is none.
-    Elsewhere(Option<Box<Report>>),
 }
 
 /// What became of a build.
@@ -147,7 +125,7 @@ impl Proof {
     pub fn untraced(mut self, elsewhere: Option<Report>) -> Self {
         self.trace = Trace::Elsewhere(elsewhere.map(Box::new));
         for replay in &mut self.replays {
-            replay.supposed = supposed(&self.trace, replay.mask());
+            replay.supposed = self.trace.supposed(replay.mask());
         }
         if let Some(first) = self.observed.take() {
             self.observe(first);
@@ -158,19 +136,12 @@ impl Proof {
 
     /// What the first build that ended well is known to ask for, by its own trace or another's.
     fn observe(&mut self, own: Report) {
-        let report = match &self.trace {
-            Trace::Elsewhere(Some(elsewhere)) => Report {
-                // What was built is this build's, whatever was traced.
-                subject: own.subject,
-                interrupted: own.interrupted,
-                ..(**elsewhere).clone()
-            },
-            Trace::Each | Trace::Elsewhere(None) => own,
-        };
-        match &self.trace {
+        let report = self.trace.of(own);
+        if self.trace.is_none() {
             // Any member may be needed.
-            Trace::Elsewhere(None) => self.planner.expect(self.hint, self.start),
-            _ => self.expect(&report),
+            self.planner.expect(self.hint, self.start);
+        } else {
+            self.expect(&report);
         }
         self.observed = Some(report);
     }
@@ -269,11 +240,6 @@ impl Proof {
         }
     }
 
-    /// There are too few builds to make one more with the starting set for certainty.
-    fn limited(&self) -> bool {
-        matches!(self.budget, Budget::Builds(..3))
-    }
-
     /// The next build that is wanted now, where there is one.
     pub fn wanted(&mut self) -> Option<Trial> {
         if self.end.is_some() {
@@ -319,22 +285,6 @@ impl Proof {
         None
     }
 
-    /// Why no further build is made, where the budget is spent.
-    fn spent(&self) -> Option<String> {
-        match self.budget {
-            // The first one is needed to know anything at all.
-            _ if self.started == 0 && self.observed.is_none() => None,
-            _ if self.started >= MOST => Some(format!(
-                "{MOST} builds did not tell: nothing explains why builds with less fail"
-            )),
-            Budget::All => None,
-            Budget::Builds(count) => (self.started >= count + self.free)
-                .then(|| format!("the budget of {count} builds is spent")),
-            Budget::Time(time) => (self.began.elapsed() >= time)
-                .then(|| format!("the budget of {} s is spent", time.as_secs())),
-        }
-    }
-
     /// Ends it with what is known.
     pub fn give_up(&mut self, why: &str) {
         if self.end.is_none() {
@@ -352,34 +302,6 @@ impl Proof {
         self.end.is_some() && self.running.is_empty()
     }
 
-    /// How long a build may take.
-    pub fn timeout(&self) -> Option<Duration> {
-        let whole = self.replays.iter().filter(|replay| {
-            // One that failed at once says nothing of how long it takes.
-            replay.mask() == self.start && replay.image.is_some()
-        });
-        let longest = whole.map(|replay| replay.seconds).max_by(f64::total_cmp)?;
-        let (times, more) = PATIENCE;
-        Some(Duration::from_secs_f64(longest) * times + more)
-    }
-
-    /// How many builds were made, and how many more are expected.
-    pub fn progress(&self) -> (usize, usize) {
-        let made = self.replays.iter().filter(|replay| !replay.kept).count();
-        let left = if self.end.is_some() {
-            0
-        } else {
-            self.planner.expected()
-        };
-        let limit = match self.budget {
-            Budget::Builds(count) => {
-                (count + self.free).saturating_sub(self.started) + self.running.len()
-            }
-            _ => usize::MAX,
-        };
-        (made, left.min(limit))
-    }
-
     /// Something is kept of an earlier one.
     pub fn is_begun(&self) -> bool {
         self.kept() > 0
@@ -388,13 +310,6 @@ impl Proof {
     /// How many replays were kept from an earlier one.
     pub fn kept(&self) -> usize {
         self.replays.iter().filter(|replay| replay.kept).count()
-    }
-
-    /// How long it still takes, if what is expected comes true and builds follow one another as before.
-    pub fn time_left(&self) -> Option<Duration> {
-        let (made, left) = self.progress();
-        let each = self.began.elapsed().div_f64(made.max(1) as f64);
-        (made > 0).then(|| each.mul_f64(left as f64))
     }
 
     /// Why there is no report.
@@ -421,7 +336,7 @@ impl Proof {
             self.running.swap_remove(at);
         }
         let (mut replay, capture) = replay(trial, ended);
-        replay.supposed = supposed(&self.trace, trial.set);
+        replay.supposed = self.trace.supposed(trial.set);
         let succeeded = (replay.report.as_ref()).is_some_and(|r| r.subject.exit_status == Some(0));
         if replay.void.is_none() && succeeded {
             match compare::read_with(archive, &self.layers) {
@@ -538,12 +453,8 @@ impl Proof {
         let mut report = account::report(observed, &self.replays, &self.noise, &end, &about);
         let state = report.proof.as_ref().map(|proof| proof.state);
         let is_enough = matches!(state, Some(Proven::Proved | Proven::Sufficient));
-        if is_enough && matches!(self.trace, Trace::Elsewhere(None)) {
-            // What was not seen cannot be missing from what replays have shown.
-            report.complete = true;
-            report.loss.unproven = None;
-            let note = "nothing was traced: the set is known by replays alone, and what asks for it is not";
-            report.notes.insert(0, note.into());
+        if is_enough && self.trace.is_none() {
+            untraced::by_replays_alone(&mut report);
         }
         account::hide(&mut report, &self.secrets);
         Some(report)
@@ -595,17 +506,6 @@ fn carried_out(replay: &mut Replay, report: Report) {
         replay.void = Some("it was killed for want of memory".into());
     }
     replay.report = Some(report);
-}
-
-/// What a trace of another build says that it needs, and this one does not have.
-fn supposed(trace: &Trace, set: Set) -> Vec<Cap> {
-    match trace {
-        Trace::Elsewhere(Some(report)) => {
-            let missing = |cap: &&Cap| set & cap.bit() == 0;
-            report.required.iter().filter(missing).copied().collect()
-        }
-        Trace::Each | Trace::Elsewhere(None) => vec![],
-    }
 }
 
 /// As reports have it.

@@ -49,17 +49,8 @@ impl Bench {
         Request {
             dockerfile: path,
             context: self.dir.join("con,text:of \"é\""),
-            executor: Executor::Path(executor()),
-            capabilities: DEFAULT,
-            seccomp: Seccomp::Docker,
-            flags: vec![],
-            unshown: vec![],
-            secrets: vec![],
-            push: false,
-            archive: None,
-            environment: vec![],
             network: Some("none".into()),
-            engine_flags: vec![],
+            ..Request::new(Executor::Path(executor()), DEFAULT)
         }
     }
 

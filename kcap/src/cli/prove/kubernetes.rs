@@ -25,7 +25,7 @@ use crate::{
     combine::{Build, Status, merge},
     input::{self, Keep},
     launch::{
-        Executor, Request, Seccomp, arguments,
+        Executor, Request, arguments,
         kubernetes::{Cluster, Files, Pod, ROOM, Real, pack, small},
     },
     prove::{
@@ -361,18 +361,11 @@ impl Setting<'_> {
             context,
             request: Request {
                 dockerfile: place.to_owned(),
-                context: PathBuf::new(),
-                executor: Executor::Image(self.cluster.pod.image().to_owned()),
-                capabilities: self.start,
-                seccomp: Seccomp::Docker,
                 flags: self.args.build.kaniko.clone(),
-                unshown: vec![],
-                secrets: vec![],
-                push: false,
-                archive: None,
-                environment: vec![],
-                network: None,
-                engine_flags: vec![],
+                ..Request::new(
+                    Executor::Image(self.cluster.pod.image().to_owned()),
+                    self.start,
+                )
             },
             proof,
         }

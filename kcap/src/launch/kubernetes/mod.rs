@@ -5,6 +5,7 @@
 //! Kaniko pushes each image to a repository of the user's under a tag of its own, and writes its digest
 //! where the kubelet takes it into the pod's status.
 
+mod flags;
 mod job;
 mod kubectl;
 mod pod;

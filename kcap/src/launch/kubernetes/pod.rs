@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
+use super::flags;
 use crate::report::Cap;
 
 /// Where a trial's Dockerfiles are in the container. No place that a Dockerfile fills: Kaniko leaves alone
@@ -17,30 +18,6 @@ const VOLUME: &str = "kcap-files";
 /// Documents of a file that are looked through, and bytes of it.
 const MOST: (usize, usize) = (64, 4 << 20);
 
-/// Flags of Kaniko by which an image goes elsewhere, or work is left out: long name, short name, whether a
-/// value follows.
-const DROPPED: &[(&str, Option<char>, bool)] = &[
-    ("destination", Some('d'), true),
-    ("no-push", None, false),
-    ("no-push-cache", None, false),
-    ("push-ignore-immutable-tag-errors", None, false),
-    ("tar-path", None, true),
-    ("tarPath", None, true),
-    ("oci-layout-path", None, true),
-    ("digest-file", None, true),
-    ("image-name-with-digest-file", None, true),
-    ("image-name-tag-with-digest-file", None, true),
-    ("cache", None, false),
-    ("cache-repo", None, true),
-    ("cache-copy-layers", None, false),
-    ("cache-run-layers", None, false),
-];
-const DOCKERFILE: (&str, Option<char>, bool) = ("dockerfile", Some('f'), true);
-const CONTEXT: (&str, Option<char>, bool) = ("context", Some('c'), true);
-/// Flags by which a registry is asked without TLS, or without looking at its certificate.
-const INSECURE: [&str; 2] = ["insecure", "skip-tls-verify"];
-/// The same, for one registry.
-const INSECURE_HOST: [&str; 2] = ["insecure-registry", "skip-tls-verify-registry"];
 /// Labels that a Job gives its pods: those of one that was made by a Job are not another's.
 const OTHERS: [&str; 3] = ["job-name", "controller-uid", "pod-template-hash"];
 
@@ -176,55 +153,27 @@ impl Pod {
 
     /// The Dockerfile and the context that its own flags name.
     pub fn builds(&self) -> (Option<String>, Option<String>) {
-        let flags = self.flags();
-        (value(&flags, DOCKERFILE), value(&flags, CONTEXT))
+        let words = self.flags();
+        let value = |flag| flags::value(&words, flag);
+        (value(flags::DOCKERFILE), value(flags::CONTEXT))
     }
 
     /// It reaches this registry without TLS, or does not look at its certificate; with `flags` after its
     /// own.
     pub fn is_insecure(&self, flags: &[String], registry: &str) -> bool {
         let own = self.flags();
-        let mut words = own.iter().chain(flags).map(String::as_str);
-        let mut found = false;
-        while let Some(word) = words.next() {
-            let name = word.strip_prefix("--").unwrap_or_default();
-            let (name, value) = match name.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (name, None),
-            };
-            if INSECURE.contains(&name) {
-                found |= value != Some("false");
-            } else if INSECURE_HOST.contains(&name) {
-                found |= value.or_else(|| words.next()) == Some(registry);
-            }
-        }
-        found
+        flags::is_insecure(own.iter().chain(flags).map(String::as_str), registry)
     }
 
     /// The repositories that it pushes to itself, without tags.
     pub fn destinations(&self) -> Vec<String> {
-        let mut flags = self.flags();
-        let mut all = vec![];
-        while let Some(image) = value(&flags, DROPPED[0]) {
-            let image = image.split('@').next().unwrap_or_default();
-            let end = image.rfind('/').map_or(0, |slash| slash + 1);
-            let tag = image[end..]
-                .find(':')
-                .map_or(image.len(), |colon| end + colon);
-            all.push(image[..tag].to_owned());
-            let last = flags
-                .iter()
-                .rposition(|word| is_flag(word, DROPPED[0]).is_some());
-            flags.truncate(last.unwrap_or(0));
-        }
-        all
+        flags::destinations(self.flags())
     }
 
     /// Equal builds give the same image, digest and all.
     pub fn is_reproducible(&self, flags: &[String]) -> bool {
         let own = self.flags();
-        let mut words = own.iter().chain(flags);
-        words.any(|word| word == "--reproducible" || word == "--reproducible=true")
+        flags::is_reproducible(own.iter().chain(flags).map(String::as_str))
     }
 
     /// Values of its variables, as far as they are written in it.
@@ -278,20 +227,20 @@ impl Pod {
 
     /// The template of a build's pod.
     pub fn template(&self, build: &Build<'_>, labels: &Value) -> Result<Value> {
-        let (command, mut flags) = self.split()?;
-        flags.extend(build.flags.iter().cloned());
-        for flag in DROPPED {
-            drop_flag(&mut flags, *flag);
-        }
-        for (given, flag) in [(build.dockerfile, DOCKERFILE), (build.context, CONTEXT)] {
+        let (command, mut words) = self.split()?;
+        words.extend(build.flags.iter().cloned());
+        flags::drop_outputs(&mut words);
+        for (given, flag) in [
+            (build.dockerfile, flags::DOCKERFILE),
+            (build.context, flags::CONTEXT),
+        ] {
             if let Some(given) = given {
-                drop_flag(&mut flags, flag);
-                flags.push(format!("--{}={given}", flag.0));
+                flags::replace(&mut words, flag, given);
             }
         }
-        flags.push("--cache=false".into());
-        flags.push(format!("--destination={}", build.destination));
-        flags.push(format!("--digest-file={MESSAGE}"));
+        words.push("--cache=false".into());
+        words.push(format!("--destination={}", build.destination));
+        words.push(format!("--digest-file={MESSAGE}"));
 
         let mut template = self.template.clone();
         let metadata = template["metadata"].as_object_mut();
@@ -316,7 +265,7 @@ impl Pod {
         if !command.is_empty() {
             own["command"] = json!(command);
         }
-        own["args"] = json!(flags);
+        own["args"] = json!(words);
         own["terminationMessagePath"] = json!(MESSAGE);
         own["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
         let names: Vec<String> = Cap::of_mask(build.set).map(|cap| cap.to_string()).collect();
@@ -391,50 +340,6 @@ fn which(containers: &[Value], named: Option<&str>) -> Result<usize> {
             all()
         ),
     }
-}
-
-/// Whether a word is this flag: `None` where not, else whether it holds its value.
-fn is_flag(word: &str, (long, short, _): (&str, Option<char>, bool)) -> Option<bool> {
-    if let Some(name) = word.strip_prefix("--") {
-        let (name, value) = match name.split_once('=') {
-            Some((name, _)) => (name, true),
-            None => (name, false),
-        };
-        return (name == long).then_some(value);
-    }
-    let rest = word.strip_prefix('-')?.strip_prefix(short?)?;
-    Some(!rest.is_empty())
-}
-
-/// Takes a flag out, with its value.
-fn drop_flag(flags: &mut Vec<String>, flag: (&str, Option<char>, bool)) {
-    let mut at = 0;
-    while at < flags.len() {
-        match is_flag(&flags[at], flag) {
-            None => at += 1,
-            Some(holds) => {
-                flags.remove(at);
-                if !holds && flag.2 && at < flags.len() {
-                    flags.remove(at);
-                }
-            }
-        }
-    }
-}
-
-/// The value of a flag: the last one, as Kaniko takes it.
-fn value(flags: &[String], flag: (&str, Option<char>, bool)) -> Option<String> {
-    let at = flags
-        .iter()
-        .rposition(|word| is_flag(word, flag).is_some())?;
-    if is_flag(&flags[at], flag) == Some(false) {
-        return flags.get(at + 1).cloned();
-    }
-    let word = &flags[at];
-    Some(match word.split_once('=') {
-        Some((_, value)) if word.starts_with("--") => value.to_owned(),
-        _ => word[2..].trim_start_matches('=').to_owned(),
-    })
 }
 
 fn push(list: &mut Value, item: Value) {
@@ -573,34 +478,6 @@ spec:
     }
 
     #[test]
-    fn flags_are_taken_out_in_each_way_of_writing_them() {
-        for (given, left) in [
-            (&["-d", "a", "x"][..], &["x"][..]),
-            (&["-da", "x"], &["x"]),
-            (&["-d=a", "x"], &["x"]),
-            (&["--destination", "a", "x"], &["x"]),
-            (&["--destination=a", "--destination=b", "x"], &["x"]),
-            (&["--destinations=a"], &["--destinations=a"]),
-            (&["--destination"], &[]),
-        ] {
-            let mut flags: Vec<String> = given.iter().map(|&f| f.to_owned()).collect();
-            drop_flag(&mut flags, DROPPED[0]);
-            assert_eq!(flags, left, "{given:?}");
-        }
-        for given in [
-            &["-fa"][..],
-            &["-f", "a"],
-            &["-f=a"],
-            &["--dockerfile=a"],
-            &["-f", "b", "-f", "a"],
-        ] {
-            let flags: Vec<String> = given.iter().map(|&f| f.to_owned()).collect();
-            assert_eq!(value(&flags, DOCKERFILE).as_deref(), Some("a"), "{given:?}");
-        }
-        assert_eq!(value(&["-f".to_owned()], DOCKERFILE), None);
-    }
-
-    #[test]
     fn what_cannot_be_tried_is_refused_with_what_to_do() {
         let pod = |containers: &str| format!("kind: Pod\nspec:\n  containers: {containers}\n");
         for (text, says) in [
@@ -652,20 +529,11 @@ spec:
     }
 
     #[test]
-    fn a_registry_is_asked_without_tls_where_its_own_flag_says_so() {
-        let pod = |args: &str| {
-            let text = format!("spec: {{containers: [{{name: a, image: k, args: [{args}]}}]}}");
-            Pod::read(&text, None).unwrap()
-        };
-        let mirror = pod(
-            "--insecure-registry=mirror:5000, -d, r/a:1, --destination=r:5000/b@sha256:0, -d=r/c",
-        );
-        assert!(!mirror.is_insecure(&[], "r"));
-        assert!(mirror.is_insecure(&[], "mirror:5000"));
-        assert_eq!(mirror.destinations(), ["r/c", "r:5000/b", "r/a"]);
-        assert!(pod("--skip-tls-verify-registry, r").is_insecure(&[], "r"));
-        assert!(!pod("--insecure=false").is_insecure(&[], "r"));
-        assert!(pod("").is_insecure(&["--insecure".into()], "r"));
-        assert!(pod("--reproducible").is_reproducible(&[]));
+    fn more_flags_count_beside_its_own() {
+        let pod = Pod::read("spec: {containers: [{name: a, image: k}]}", None).unwrap();
+        assert!(!pod.is_insecure(&[], "r"));
+        assert!(pod.is_insecure(&["--insecure".into()], "r"));
+        assert!(!pod.is_reproducible(&[]));
+        assert!(pod.is_reproducible(&["--reproducible".into()]));
     }
 }

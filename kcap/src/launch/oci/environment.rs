@@ -66,17 +66,9 @@ mod tests {
         let mut request = Request {
             dockerfile: PathBuf::from("Dockerfile"),
             context: PathBuf::from("."),
-            executor: Executor::Path(Path::new("/kaniko/executor").into()),
-            capabilities: 0,
             seccomp: Seccomp::None,
-            flags: vec![],
-            unshown: vec![],
-            secrets: vec![],
-            push: false,
-            archive: None,
             environment: vec![("TOKEN".into(), "t0p".into()), ("PATH".into(), "/x".into())],
-            network: None,
-            engine_flags: vec![],
+            ..Request::new(Executor::Path(Path::new("/kaniko/executor").into()), 0)
         };
         let env = environment(image, "host", &request).unwrap();
         assert_eq!(env, ["HOSTNAME=host", "HOME=/r", "TOKEN=t0p", "PATH=/x"]);

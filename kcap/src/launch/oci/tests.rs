@@ -3,23 +3,12 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
-use crate::launch::Seccomp;
 
 fn request(dir: &TempDir) -> Request {
     Request {
         dockerfile: dir.path().join("Dockerfile"),
         context: dir.path().to_owned(),
-        executor: Executor::Path(PathBuf::from("/kaniko/executor")),
-        capabilities: 0,
-        seccomp: Seccomp::Docker,
-        flags: Vec::new(),
-        unshown: vec![],
-        secrets: vec![],
-        push: false,
-        archive: None,
-        environment: Vec::new(),
-        network: None,
-        engine_flags: Vec::new(),
+        ..Request::new(Executor::Path(PathBuf::from("/kaniko/executor")), 0)
     }
 }
 
