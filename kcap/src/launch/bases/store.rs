@@ -9,7 +9,8 @@ use std::{
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::SystemTime,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -194,7 +195,8 @@ impl Store {
         if fs::rename(&layout, &place).is_err() {
             // Another kcap was faster, or what is there is damaged.
             if self.kept(image).is_none() {
-                remove(&place, &making.path.join("damaged")).context("it cannot be replaced")?;
+                remove_soon(&place, &making.path.join("damaged"))
+                    .context("it cannot be replaced")?;
                 fs::rename(&layout, &place)?;
             }
         }
@@ -348,6 +350,20 @@ fn remove(dir: &Path, by: &Path) -> io::Result<()> {
     fs::remove_dir_all(by)
 }
 
+/// As [`remove`], but for some milliseconds not the first refusal counts: a program that another thread is
+/// starting has all that is open here, locks included, until it is executed.
+fn remove_soon(dir: &Path, by: &Path) -> io::Result<()> {
+    for _ in 0..20 {
+        match remove(dir, by) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+    remove(dir, by)
+}
+
 /// Bytes of a layout.
 fn size(layout: &Path) -> u64 {
     let blobs = fs::read_dir(layout.join("blobs/sha256"))
@@ -360,8 +376,6 @@ fn size(layout: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// An image of one blob, as a program writes it; its digest and manifest.
