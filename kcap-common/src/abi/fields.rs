@@ -87,7 +87,7 @@ fields! {
     cred_fsgid = "cred"."fsgid";
     /// Securebits.
     cred_securebits = "cred"."securebits";
-    /// Inheritable set (u32[2] before 6.3, u64 since: the same bytes).
+    /// Inheritable set (two u32 before 6.3, a u64 since: the same bytes).
     cred_inheritable = "cred"."cap_inheritable";
     /// Permitted set.
     cred_permitted = "cred"."cap_permitted";

@@ -300,7 +300,7 @@ pub fn write(capture: &Capture, to: impl Write) -> io::Result<()> {
     to.finish()?.flush()
 }
 
-/// Reads a capture within [`Limits::DEFAULT`].
+/// Reads a capture within the default limits.
 ///
 /// # Errors
 /// See [`ReadError`]. No input makes it panic.

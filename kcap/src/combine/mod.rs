@@ -29,7 +29,7 @@ pub const SCHEMA: &str = "kcap.matrix/v1";
 /// Several builds and what they need. Fields may be added; within v1 none is renamed or removed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Matrix {
-    /// [`SCHEMA`].
+    /// Name and major version of this format: `kcap.matrix/v1`.
     pub schema: String,
     /// What made it.
     pub tool: Tool,

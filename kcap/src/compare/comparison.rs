@@ -18,7 +18,7 @@ pub const SCHEMA: &str = "kcap.comparison/v1";
 /// What two images differ in.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Comparison {
-    /// [`SCHEMA`].
+    /// Name and major version of this format: `kcap.comparison/v1`.
     pub schema: &'static str,
     /// Nothing that counts differs.
     pub same: bool,

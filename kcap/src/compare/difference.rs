@@ -31,7 +31,7 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
-    /// A value of the configuration, by its name ([`super::Config`]).
+    /// A value of the configuration, by its name.
     Config(String),
     /// A step of the history, from 0.
     History(u32),

@@ -1,7 +1,7 @@
 //! Images compared for what a program in them could tell apart.
 //!
 //! [`read`] gives an [`Image`]: its layers applied to one another ([`tree`]), what a container of it
-//! starts with and how it came about ([`config`]). [`differences`] says how two differ, place by
+//! starts with and how it came about (`config`). [`differences`] says how two differ, place by
 //! place; [`judge`] which of that decides, given what is known to differ between equal builds
 //! ([`noise`]). How files are spread over layers, times and compression are no part of it.
 //!

@@ -33,7 +33,7 @@ pub enum Kind {
         /// Digest of its content.
         sha256: Digest,
         /// Digest of its content without what a rule of noise is about, where one has a way to
-        /// leave it out ([`super::noise::reduce`]).
+        /// leave it out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reduced: Option<Box<Digest>>,
     },

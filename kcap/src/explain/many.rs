@@ -22,7 +22,7 @@ const NOTES: usize = 8;
 /// One capability and several builds. Fields may be added; within v1 none is renamed or removed.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Explanations {
-    /// [`SCHEMA`].
+    /// Name and major version of this format: `kcap.explanations/v1`.
     pub schema: &'static str,
     /// What made it.
     pub tool: Tool,

@@ -38,7 +38,7 @@ const LINES: usize = 4;
 /// One capability and one build.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Explanation {
-    /// [`SCHEMA`].
+    /// Name and major version of this format: `kcap.explanation/v1`.
     pub schema: &'static str,
     /// The Dockerfile's path as given, if known.
     pub dockerfile: Option<String>,

@@ -16,7 +16,7 @@ pub use proof::{Noise, Proof, ProofOutcome, Proven, Proving, Repeat, Trial};
 /// A whole report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`super::SCHEMA`].
+    /// Name and major version of this format: `kcap.report/v1`.
     pub schema: String,
     /// What made it.
     pub tool: Tool,

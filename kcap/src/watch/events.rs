@@ -13,7 +13,7 @@ pub const SCHEMA: &str = "kcap.event/v1";
 /// One line.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Line {
-    /// [`SCHEMA`].
+    /// Name and major version of this format: `kcap.event/v1`.
     pub schema: &'static str,
     /// When, RFC 3339, UTC.
     pub time: String,

@@ -99,6 +99,21 @@ fn lint(tier: &mut Tier) -> Result<()> {
         "test",
     ];
     tier.check(sh::cargo().args(pure).args(deny));
+    // Links in docs that lead nowhere.
+    let docs = [
+        "doc",
+        "--quiet",
+        "--no-deps",
+        "--package",
+        "kcap",
+        "--package",
+        "kcap-common",
+    ];
+    tier.check(
+        sh::cargo()
+            .args(docs)
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    );
     Ok(())
 }
 

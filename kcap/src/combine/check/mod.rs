@@ -34,7 +34,7 @@ const PLACES: usize = 16;
 /// What a check found. Fields may be added; within v1 none is renamed or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
-    /// [`SCHEMA`].
+    /// Name and major version of this format: `kcap.check/v1`.
     pub schema: String,
     /// What made it.
     pub tool: Tool,
@@ -91,7 +91,7 @@ pub struct Against {
 /// One capability that a Dockerfile needs and is not allowed; or, of a baseline, no longer needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Over {
-    /// Its Dockerfile, as in [`Checked::dockerfile`].
+    /// Its Dockerfile, as in `builds`.
     pub dockerfile: String,
     /// The capability; where any of several would do, the least powerful that is enough.
     pub capability: Cap,

@@ -52,7 +52,7 @@ pub struct Job<'a> {
     pub run: &'a str,
     /// The set that its builds get, as a mask.
     pub set: u64,
-    /// The repository that images are pushed to, under the tag [`tag`].
+    /// The repository that images are pushed to, each under a tag of its own.
     pub repository: &'a str,
     /// Files by index; without them, the pod's own are built, once.
     pub files: &'a [&'a Files],
