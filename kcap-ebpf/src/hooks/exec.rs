@@ -154,8 +154,8 @@ fn tell(task: Ptr, tgid: u32) {
     entry.submit(tally::wakeup());
 }
 
-/// Most cgroups in each other whose names are sent.
-const NESTED: u32 = 20;
+/// Most cgroups in each other whose names are sent, and the root.
+const NESTED: u32 = 21;
 
 /// Writes the names of a cgroup and of those above it, up to the one that is the root of what userspace
 /// sees; gives how many bytes they take, 0 where they do not fit, or do not lead there.

@@ -97,9 +97,10 @@ impl Assembler {
         self.full
     }
 
-    /// Counts bytes that belong to it and are kept elsewhere; false where there is no room for them.
+    /// Counts bytes that belong to it and are kept elsewhere; false where there is no room for them, which
+    /// loses nothing that was recorded.
     pub fn charge(&mut self, bytes: usize) -> bool {
-        self.fits(bytes)
+        self.room.take(bytes)
     }
 
     /// Nothing more comes: from now on its memory is somebody else's to account for.

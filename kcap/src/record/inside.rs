@@ -14,7 +14,11 @@ use std::{
 };
 
 /// Longest command line read, in bytes.
-const COMMAND: u64 = 1 << 20;
+const COMMAND: u64 = 128 << 10;
+/// Most arguments that are kept.
+const ARGUMENTS: usize = 4096;
+/// Longest environment read, in bytes.
+const ENVIRONMENT: u64 = 1 << 20;
 /// Longest value of a variable that is kept, in bytes.
 const VALUE: usize = 1024;
 /// Largest Dockerfile read, in bytes.
@@ -39,8 +43,16 @@ pub fn arguments(bytes: &[u8]) -> Vec<String> {
         .strip_suffix(b"\0")
         .unwrap_or(bytes)
         .split(|&b| b == 0)
+        .take(ARGUMENTS)
         .map(|arg| String::from_utf8_lossy(arg).into_owned())
         .collect()
+}
+
+/// What a command line takes in memory, roughly, in bytes.
+pub fn size(command: &[String]) -> usize {
+    // A string, and what keeps account of its memory.
+    const ARGUMENT: usize = size_of::<String>() + 32;
+    command.iter().map(|arg| arg.len() + ARGUMENT).sum()
 }
 
 /// Those of a process's variables that are wanted; none where it is over. The values are what the
@@ -52,7 +64,7 @@ pub fn variables(pid: u32, wanted: &[String]) -> BTreeMap<String, String> {
     }
     if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
         // As for the command line.
-        let _ = file.take(COMMAND).read_to_end(&mut bytes);
+        let _ = file.take(ENVIRONMENT).read_to_end(&mut bytes);
     }
     wanted_of(&bytes, wanted)
 }

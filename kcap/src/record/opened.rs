@@ -80,39 +80,43 @@ impl Opened {
     /// What of its cgroup's path is its container's: up to the last name with an id, whatever groups the
     /// container has made for itself; all of it where none has one.
     pub fn container(&self) -> &str {
-        let id = |part: &str| {
-            part.split(|c: char| !c.is_ascii_hexdigit())
-                .any(|run| run.len() == ID)
+        let paths = self
+            .cgroups
+            .lines()
+            .filter_map(|line| line.splitn(3, ':').nth(2));
+        let within = |path: &'_ str| {
+            let mut at = 0;
+            let mut end = None;
+            for part in path.split_inclusive('/') {
+                at += part.len();
+                if names_container(part) {
+                    end = Some(at);
+                }
+            }
+            end
         };
-        let mut end = 0;
-        let mut at = 0;
-        for part in self.cgroups.split_inclusive(['/', '\n']) {
-            at += part.len();
-            if id(part) {
-                end = at;
+        for path in paths {
+            if let Some(end) = within(path) {
+                return path[..end].trim_end_matches('/');
             }
         }
-        let all = self.cgroups.as_str();
-        all[..if end == 0 { all.len() } else { end }].trim_end_matches(['/', '\n'])
+        self.cgroups.trim_end()
     }
 }
 
-/// Those of a process's variables that are wanted: all that were told, and what is longer from the process.
+/// Those of a process's variables that are wanted. Of those that were told no more are looked for: a process may
+/// lay memory over its environment that keeps whoever reads it waiting.
 fn read_variables(
     pid: u32,
     told: Option<&Starting>,
     wanted: &[String],
 ) -> BTreeMap<String, String> {
-    let Some(told) = told.filter(|told| !told.environment.is_empty()) else {
-        return inside::variables(pid, wanted);
-    };
-    let mut variables = inside::wanted_of(&told.environment, wanted);
-    if told.environment_cut {
-        for (name, value) in inside::variables(pid, wanted) {
-            variables.entry(name).or_insert(value);
+    match told {
+        Some(told) if !told.environment_cut || !told.environment.is_empty() => {
+            inside::wanted_of(&told.environment, wanted)
         }
+        _ => inside::variables(pid, wanted),
     }
-    variables
 }
 
 /// The control groups of a process, in the lines of `/proc/PID/cgroup`. What the kernel side told comes
@@ -195,12 +199,19 @@ mod tests {
             cgroups,
             ..Opened::default()
         };
-        let container = format!("0::/kubepods.slice/cri-containerd-{id}.scope");
-        for below in ["\n", "/\n", "/a\n", "/a/b\n"] {
-            assert_eq!(of(format!("{container}{below}")).container(), container);
+        let container = format!("/kubepods.slice/cri-containerd-{id}.scope");
+        for below in ["", "/", "/a", "/a/b"] {
+            let line = format!("0::{container}{below}\n");
+            assert_eq!(of(line.clone()).container(), container);
+            // The same on a host that has several hierarchies.
+            let lines = format!("9:cpu:/\n{}", line.replace("0::", "5:pids:"));
+            assert_eq!(
+                of(format!("{lines}4:freezer:{container}\n0::/\n")).container(),
+                container
+            );
         }
-        let inner = format!("0::/docker/{id}/docker/{id}");
-        assert_eq!(of(format!("{inner}/init\n")).container(), inner);
+        let inner = format!("/docker/{id}/docker/{id}");
+        assert_eq!(of(format!("0::{inner}/init\n")).container(), inner);
         assert_eq!(
             of("0::/user.slice/a\n".into()).container(),
             "0::/user.slice/a"

@@ -5,7 +5,8 @@ use std::{
     collections::VecDeque,
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, Sender, TryRecvError},
     },
     thread,
@@ -18,6 +19,8 @@ use super::inside::{self, Site};
 const MOST: usize = 32;
 /// Most that wait for their turn, each with an open descriptor: what is beyond is not read.
 const WAITING: usize = 256;
+/// Most bytes that were read and that nobody has taken yet: what is beyond counts as not read.
+const UNTAKEN: usize = 64 << 20;
 /// How long a build that is over is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -27,8 +30,45 @@ pub type Dockerfile = (PathBuf, Vec<u8>);
 /// A Dockerfile that is being read, or was.
 #[derive(Debug, Default)]
 pub struct Reading {
-    pending: Option<Receiver<Option<Dockerfile>>>,
+    pending: Option<Pending>,
     read: Option<Dockerfile>,
+}
+
+/// One that is being read.
+#[derive(Debug)]
+struct Pending {
+    given: Receiver<Option<Untaken>>,
+    /// Gone where nobody wants it any more.
+    wanted: Arc<()>,
+}
+
+/// What was read, until it is taken: its bytes count.
+#[derive(Debug)]
+struct Untaken(Option<Dockerfile>, usize);
+
+/// Bytes of all [`Untaken`].
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+impl Untaken {
+    /// `None` where too much waits.
+    fn new(read: Dockerfile) -> Option<Self> {
+        let bytes = read.1.len();
+        let more = |all: usize| all.checked_add(bytes).filter(|all| *all <= UNTAKEN);
+        BYTES
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Self(Some(read), bytes))
+    }
+
+    fn take(mut self) -> Option<Dockerfile> {
+        self.0.take()
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        BYTES.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 impl Reading {
@@ -37,12 +77,17 @@ impl Reading {
     pub fn begin(pid: u32, command: Vec<String>) -> Self {
         let pending = Site::of(pid).and_then(|site| {
             let (give, given) = mpsc::channel();
+            let pending = Pending {
+                given,
+                wanted: Arc::new(()),
+            };
             let wanted = Wanted {
                 site,
                 command,
                 give,
+                wanted: Arc::downgrade(&pending.wanted),
             };
-            QUEUE.put(wanted).then_some(given)
+            QUEUE.put(wanted).then_some(pending)
         });
         Self {
             pending,
@@ -53,10 +98,10 @@ impl Reading {
     /// Takes what has been read by now; its length where that is news.
     pub fn poll(&mut self) -> Option<usize> {
         let pending = self.pending.as_ref()?;
-        match pending.try_recv() {
+        match pending.given.try_recv() {
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => {}
-            Ok(read) => self.read = read,
+            Ok(read) => self.read = read.and_then(Untaken::take),
         }
         self.pending = None;
         self.read.as_ref().map(|_| self.size())
@@ -66,7 +111,8 @@ impl Reading {
     pub fn end(&mut self, until: Instant) -> Option<&Dockerfile> {
         if let Some(pending) = self.pending.take() {
             let left = until.saturating_duration_since(Instant::now());
-            self.read = pending.recv_timeout(left).ok().flatten();
+            let read = pending.given.recv_timeout(left).ok().flatten();
+            self.read = read.and_then(Untaken::take);
         }
         self.read.as_ref()
     }
@@ -81,7 +127,8 @@ impl Reading {
 struct Wanted {
     site: Site,
     command: Vec<String>,
-    give: Sender<Option<Dockerfile>>,
+    give: Sender<Option<Untaken>>,
+    wanted: Weak<()>,
 }
 
 /// All that are to be read.
@@ -102,6 +149,9 @@ impl Queue {
     /// Adds one, with a thread where there may be one more; false where too many wait, or nobody reads.
     fn put(&'static self, wanted: Wanted) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.len() >= WAITING {
+            state.waiting.retain(|one| one.wanted.strong_count() > 0);
+        }
         if state.waiting.len() >= WAITING {
             return false;
         }
@@ -128,9 +178,12 @@ impl Queue {
                 return;
             };
             drop(state);
+            if wanted.wanted.strong_count() == 0 {
+                continue;
+            }
             let read = inside::dockerfile(&wanted.site, &wanted.command);
             // The build may be over, and nobody ask any more.
-            let _ = wanted.give.send(read);
+            let _ = wanted.give.send(read.and_then(Untaken::new));
         }
     }
 }
@@ -188,8 +241,10 @@ mod tests {
     #[test]
     fn a_reader_that_hangs_keeps_nobody_else_waiting() {
         let (give, given) = mpsc::channel();
+        let wanted = Arc::new(());
+        let asked = Arc::downgrade(&wanted);
         let mut reading = Reading {
-            pending: Some(given),
+            pending: Some(Pending { given, wanted }),
             read: None,
         };
         assert_eq!(reading.poll(), None);
@@ -197,5 +252,17 @@ mod tests {
         assert_eq!(reading.end(until), None);
         assert!(Instant::now() >= until);
         assert!(give.send(None).is_err(), "nobody asks any more");
+        assert_eq!(asked.strong_count(), 0, "nor is it begun");
+    }
+
+    #[test]
+    fn what_nobody_has_taken_is_bounded() {
+        // Other tests read some at the same time: little.
+        let text = || (PathBuf::new(), vec![0; UNTAKEN / 3 * 2]);
+        let one = Untaken::new(text());
+        assert!(one.is_some() && Untaken::new(text()).is_none());
+        let taken = one.and_then(Untaken::take).expect("it is there");
+        assert_eq!(taken.1.len(), UNTAKEN / 3 * 2);
+        assert!(Untaken::new(text()).is_some());
     }
 }

@@ -462,6 +462,7 @@ impl Router {
         let now = starting.time_ns;
         // Of others the records that were to follow were lost.
         (self.starting).retain(|_, told| now.saturating_sub(told.time_ns) < SOON);
+        self.starting.remove(&starting.pid);
         if self.starting.len() >= STARTING {
             return;
         }

@@ -157,8 +157,8 @@ impl Session {
 
     /// It was opened, like this.
     pub fn open(&mut self, opened: Opened) {
-        let texts = opened.command.iter().map(String::len).sum();
-        self.assembler.charge(texts);
+        // Whoever is told that it was opened has another.
+        self.assembler.charge(2 * inside::size(&opened.command));
         self.opened = Some(opened);
     }
 
@@ -173,8 +173,8 @@ impl Session {
 
     /// Bytes that it takes, roughly.
     pub fn size(&self) -> usize {
-        let command = (self.opened.iter()).flat_map(|opened| &opened.command);
-        self.assembler.size() + self.dockerfile.size() + command.map(String::len).sum::<usize>()
+        let command = (self.opened.as_ref()).map_or(0, |opened| inside::size(&opened.command));
+        self.assembler.size() + self.dockerfile.size() + 2 * command
     }
 
     /// How many checks were counted, where that has changed since it was asked last.

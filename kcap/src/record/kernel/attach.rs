@@ -187,7 +187,7 @@ pub fn refused(what: &str, e: &(dyn std::error::Error + 'static)) -> anyhow::Err
     let cause: String = cause.chars().take(300).collect();
     let remedy = match errno {
         Some(libc::EPERM | libc::EACCES) => {
-            ": run kcap as root on the host, with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN; see kcap doctor"
+            ": run kcap as root on the host, with CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN for kprobes; see kcap doctor"
         }
         Some(libc::ENOSYS) => ": this kernel has no bpf(2): CONFIG_BPF_SYSCALL is needed",
         Some(libc::ENOMEM) => ": free memory, or trace with a smaller --ring-size",
