@@ -43,7 +43,7 @@ Examples:
   kcap doctor
   sudo kcap doctor --format json | jq .possible
 
-It tries each hook as the user who asks: as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.
+It tries each hook as the user who asks: as root, or with CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN for kprobes.
 
 Exit code: 0 this host can be traced, 1 something that tracing needs is missing, 2 bad usage.")]
 pub struct Args {

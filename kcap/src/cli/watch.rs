@@ -39,7 +39,7 @@ Examples:
   kcap watch --config /etc/kcap/watch.toml --out s3://builds/kcap
 
 Every program that is executed under a matching path (--match) is a build, traced from its first
-instruction until its container is empty. Its report is TENANT/PROJECT/DOCKERFILE/TIME-COMMIT-ID.json
+instruction until its container is empty. Its report is TENANT/PROJECT/DOCKERFILE/TIME-COMMIT-CONTAINER-SESSION.json
 in the destination; what happens is a line of JSON on standard output (kcap.event/v1). SIGTERM ends it,
 and what is open is written as interrupted; SIGHUP has --config read again.
 

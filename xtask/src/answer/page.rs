@@ -54,8 +54,8 @@ pub fn short(data: &Data) -> Result<String> {
     }
     let _ = write!(
         text,
-        "All ordinary ones take {} ({}), all at all {}: Docker's default without {}, which no build \
-         missed. With nothing, {} and {} build.",
+        "To build all the ordinary ones takes {} ({}), to build all takes {}: Docker's default without {}, \
+         which no build needed. With nothing, {} and {} build.",
         most.set.iter().count(),
         more(most.set, six.set),
         union.set.iter().count(),

@@ -7,14 +7,16 @@ use super::{Allow, Exporter, commented};
 /// The policy.
 pub struct Kyverno;
 
-/// Whom it is for, and when.
+/// Whom it is for.
 const MATCH: &str = "    match:
       any:
       - resources:
           kinds:
           - Pod
           namespaces:
-          - builds  # where builds run
+          - ";
+/// And when.
+const WHEN: &str = "  # where builds run
     preconditions:
       all:
       - key: \"{{ request.operation || 'BACKGROUND' }}\"
@@ -33,9 +35,11 @@ impl Exporter for Kyverno {
     fn write(&self, allow: &Allow, to: &mut dyn Write) -> io::Result<()> {
         commented(&allow.comments(), "", to)?;
         writeln!(to, "apiVersion: kyverno.io/v1\nkind: ClusterPolicy")?;
-        writeln!(to, "metadata:\n  name: build-capabilities")?;
+        let matches = format!("{MATCH}{}{WHEN}", allow.named("builds"));
+        let name = allow.named("build-capabilities");
+        writeln!(to, "metadata:\n  name: {name}")?;
         writeln!(to, "spec:\n  background: true\n  rules:")?;
-        writeln!(to, "  - name: drop-all\n{MATCH}")?;
+        writeln!(to, "  - name: drop-all\n{matches}")?;
         writeln!(
             to,
             "      message: containers are to drop ALL capabilities\n{EACH}"
@@ -48,7 +52,7 @@ impl Exporter for Kyverno {
             to,
             "              value: \"{{{{ element.securityContext.capabilities.drop[] || `[]` }}}}\""
         )?;
-        writeln!(to, "  - name: add-only-what-builds-need\n{MATCH}")?;
+        writeln!(to, "  - name: add-only-what-builds-need\n{matches}")?;
         writeln!(
             to,
             "      message: the capability is not among those that builds need\n{EACH}"

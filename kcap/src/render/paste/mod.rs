@@ -47,6 +47,8 @@ pub trait Exporter {
 pub struct Allow {
     /// What it is for: a Dockerfile, or how many.
     pub subject: String,
+    /// Which of several profiles it is, from 1.
+    pub profile: Option<usize>,
     /// The only Dockerfile's path.
     pub dockerfile: Option<String>,
     /// Image of the executor, where it is known.
@@ -143,13 +145,17 @@ impl Allow {
                 } else {
                     ""
                 };
+                let all = profile.dockerfiles.len();
+                let s = if all == 1 { "" } else { "s" };
                 let subject = format!(
-                    "profile {}, {} Dockerfiles: {}{more}",
+                    "profile {}, {all} Dockerfile{s}: {}{more}",
                     at + 1,
-                    profile.dockerfiles.len(),
                     few.join(", ")
                 );
-                of(subject, &Matrix::of(builds.cloned().collect()))
+                Self {
+                    profile: Some(at + 1),
+                    ..of(subject, &Matrix::of(builds.cloned().collect()))
+                }
             })
             .collect()
     }
@@ -200,6 +206,7 @@ impl Allow {
         }
         Self {
             subject,
+            profile: None,
             dockerfile: None,
             image: None,
             unsure: unsure
@@ -216,10 +223,15 @@ impl Allow {
 
     /// The lines that say what this is, safe to show.
     fn comments(&self) -> Vec<String> {
+        // A path is known by its end, a profile by its number.
+        let most = COMMENT - 40;
+        let subject = match self.profile {
+            Some(_) => head(&self.subject, most),
+            None => tail(&self.subject, most),
+        };
         let mut lines = vec![format!(
-            "kcap {}: what is needed by {}",
-            env!("CARGO_PKG_VERSION"),
-            tail(&self.subject, COMMENT - 40)
+            "kcap {}: what is needed by {subject}",
+            env!("CARGO_PKG_VERSION")
         )];
         lines.extend(self.warnings.iter().map(|text| head(text, COMMENT)));
         lines
@@ -234,6 +246,14 @@ impl Allow {
         (self.escalation.allow(), self.escalation.why())
     }
 
+    /// A name, of several profiles one each.
+    fn named(&self, name: &str) -> String {
+        match self.profile {
+            Some(number) => format!("{name}-{number}"),
+            None => name.to_owned(),
+        }
+    }
+
     /// One run cannot settle it.
     fn is_unsure(&self, cap: Cap) -> bool {
         self.unsure.contains(&cap)
@@ -246,7 +266,11 @@ fn escalation(runs: &[&Brief]) -> Escalation {
             let line = run.place(gain.step).and_then(|step| step.line);
             let line = line.map_or_else(String::new, |line| format!(" in line {line}"));
             let program = gain.program.as_deref().unwrap_or("a program");
-            return Escalation::Needed(format!("{}{line}", tail(program, 60)));
+            let of = match (runs.len(), &run.dockerfile) {
+                (2.., Some(dockerfile)) => format!(" of {}", tail(dockerfile, 40)),
+                _ => String::new(),
+            };
+            return Escalation::Needed(format!("{}{line}{of}", tail(program, 60)));
         }
     }
     if runs.iter().any(|run| run.gains.is_none()) {

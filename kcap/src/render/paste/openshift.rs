@@ -14,7 +14,8 @@ impl Exporter for Openshift {
         writeln!(to, "apiVersion: security.openshift.io/v1")?;
         writeln!(
             to,
-            "kind: SecurityContextConstraints\nmetadata:\n  name: kaniko"
+            "kind: SecurityContextConstraints\nmetadata:\n  name: {}",
+            allow.named("kaniko")
         )?;
         for what in ["DirVolumePlugin", "IPC", "Network", "PID", "Ports"] {
             writeln!(to, "allowHost{what}: false")?;
@@ -61,7 +62,8 @@ impl Exporter for Openshift {
         }
         writeln!(
             to,
-            "users:\n- system:serviceaccount:builds:kaniko  # who builds\ngroups: []"
+            "users:\n- system:serviceaccount:{}:kaniko  # who builds\ngroups: []",
+            allow.named("builds")
         )?;
         writeln!(to, "volumes:")?;
         let volumes = [

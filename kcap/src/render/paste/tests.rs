@@ -305,6 +305,9 @@ fn several_builds_give_the_union_or_a_block_for_each_profile() {
         serde_json::json!(names(&matrix.union.required))
     );
     assert_eq!(shown["securityContext"]["allowPrivilegeEscalation"], true);
+    // Of several it is said whose that is.
+    let of = "in line 12 of corpus/x-edge-proxy/Dockerfile gains by its file's bits";
+    assert!(text(&matrix, Format::Openshift).contains(of));
     let matrix = matrix.with_profiles(std::num::NonZeroUsize::new(2).unwrap());
     let shown = text(&matrix, Format::Kubernetes);
     let documents: Vec<Value> = serde_saphyr::from_multiple(&shown).unwrap();
@@ -317,6 +320,26 @@ fn several_builds_give_the_union_or_a_block_for_each_profile() {
         documents[0]["securityContext"]["allowPrivilegeEscalation"],
         false
     );
+    // Applied together, none takes another's place, nor decides over another's builds.
+    for (format, name, of) in [
+        (
+            Format::Kyverno,
+            "build-capabilities",
+            "/spec/rules/0/match/any/0/resources/namespaces/0",
+        ),
+        (Format::Openshift, "kaniko", "/users/0"),
+    ] {
+        let shown = text(&matrix, format);
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&shown).unwrap();
+        for (at, document) in documents.iter().enumerate() {
+            let number = at + 1;
+            assert_eq!(document["metadata"]["name"], format!("{name}-{number}"));
+            let of = document.pointer(of).and_then(Value::as_str);
+            assert!(of.is_some_and(|of| of.contains(&format!("builds-{number}"))));
+            let heading = format!("what is needed by profile {number}, ");
+            assert!(shown.contains(&heading), "{shown}");
+        }
+    }
 }
 
 proptest! {
